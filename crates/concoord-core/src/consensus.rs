@@ -1,0 +1,439 @@
+//! Agreement on the log: the only place that names the consensus library.
+//!
+//! The library is `raft` (a port of etcd's), which does no I/O of its own. What we know of its
+//! faults, and how we keep clear of them:
+//! - messages between two replicas must stay in order (raft-rs #555): the shell keeps one stream
+//!   in each direction;
+//! - the context of a read must not be used twice (etcd #20418): `Consensus::read` counts;
+//! - it draws election timeouts from the thread's random numbers: each is set anew from the
+//!   replica's seed, so that a simulated run can be repeated;
+//! - its protobuf parser (RUSTSEC-2024-0437) never sees bytes of the network: messages travel as
+//!   [`Envelope`]s.
+
+mod envelope;
+mod memory;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft::eraftpb::{ConfState, Entry, Message, MessageType};
+use raft::{RawNode, SnapshotStatus, StateRole};
+
+pub use self::envelope::Envelope;
+use self::envelope::{change_entry, change_of, conf_change};
+use self::memory::MemoryLog;
+use crate::limits::{ENTRY_BYTES_MAX, LOG_BYTES_MAX};
+use crate::view::{Change, ReplicaId};
+
+/// The index of the entry that a cluster's log starts after. Not 0, so that every newcomer needs
+/// a snapshot: the first members are in no entry.
+pub(crate) const GENESIS: u64 = 1;
+
+/// Bytes of entries that a leader proposes ahead of their decision; past this it proposes no
+/// more until some are decided, and the calls wait.
+const UNDECIDED_BYTES_MAX: u64 = 64 << 20;
+
+/// Appends that travel to one follower at once.
+const INFLIGHT_MAX: usize = 256;
+
+/// How long, in ticks, and with how many tries a follower looks for a new leader at once after
+/// its stream to the old one broke; then the ordinary timeout is left.
+const HINTED_TRIES: u32 = 12;
+
+/// The part of a replica that agrees with the others.
+pub(crate) struct Consensus {
+    node: RawNode<MemoryLog>,
+    timing: Timing,
+    random: Random,
+    ticks: u64,
+    hint: Option<Hint>,
+    reads: u64,
+}
+
+/// Timeouts, in ticks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    pub(crate) election: usize,
+    pub(crate) heartbeat: usize,
+}
+
+impl Timing {
+    pub(crate) fn new(tick: Duration, election: Duration, heartbeat: Duration) -> Self {
+        let ticks = |time: Duration| {
+            usize::try_from(time.as_nanos() / tick.as_nanos().max(1)).unwrap_or(usize::MAX)
+        };
+        let heartbeat = ticks(heartbeat).max(1);
+        Self { election: ticks(election).max(heartbeat + 1), heartbeat }
+    }
+}
+
+/// The leader's stream broke: campaign in so many ticks, so many times.
+struct Hint {
+    rank: u32,
+    ticks: u32,
+    tries: u32,
+}
+
+/// A place in the log, and the membership there.
+pub(crate) struct Cut {
+    pub(crate) index: u64,
+    members: ConfState,
+}
+
+/// What was decided.
+pub(crate) enum Decided {
+    /// The payload of an entry; empty for the one that a new leader starts with.
+    Entry { index: u64, data: Bytes },
+    /// A change of the members; `None` where the library found it impossible.
+    Change(Option<Change>),
+    /// Everything so far, as a state.
+    Snapshot(Bytes),
+}
+
+/// What follows from what was taken in, in the order to be carried out.
+#[derive(Default)]
+pub(crate) struct Progress {
+    pub(crate) messages: Vec<Envelope>,
+    pub(crate) decided: Vec<Decided>,
+    /// Reads, by what [`Consensus::read`] gave out, that may be answered at that index.
+    pub(crate) reads: Vec<(u64, u64)>,
+}
+
+impl Consensus {
+    /// Of a replica that starts a cluster of itself.
+    pub(crate) fn bootstrap(id: ReplicaId, timing: Timing, seed: u64) -> Self {
+        let members = ConfState { voters: vec![id.0], ..ConfState::default() };
+        let mut this =
+            Self::over(MemoryLog::after(GENESIS, GENESIS, members), id, timing, seed, GENESIS);
+        this.campaign();
+        this
+    }
+
+    /// Of a replica that waits to be made a member.
+    pub(crate) fn join(id: ReplicaId, timing: Timing, seed: u64) -> Self {
+        Self::over(MemoryLog::default(), id, timing, seed, 0)
+    }
+
+    fn over(log: MemoryLog, id: ReplicaId, timing: Timing, seed: u64, applied: u64) -> Self {
+        let config = raft::Config {
+            id: id.0,
+            election_tick: timing.election,
+            heartbeat_tick: timing.heartbeat,
+            applied,
+            max_size_per_msg: 4 * ENTRY_BYTES_MAX as u64,
+            max_inflight_msgs: INFLIGHT_MAX,
+            check_quorum: true,
+            pre_vote: true,
+            batch_append: true,
+            max_uncommitted_size: UNDECIDED_BYTES_MAX,
+            max_committed_size_per_ready: 4 * ENTRY_BYTES_MAX as u64,
+            ..raft::Config::default()
+        };
+        let logger = slog::Logger::root(ToTracing, slog::o!());
+        let node =
+            RawNode::new(&config, log, &logger).expect("the configuration is valid for any timing");
+        let mut this = Self { node, timing, random: Random(seed), ticks: 0, hint: None, reads: 0 };
+        this.settle();
+        this
+    }
+
+    /// Goes on alone, with the log as it is: the caller has proof that the only other voter is
+    /// gone. Under two voters every decided entry is on both, so nothing decided is lost.
+    pub(crate) fn go_solo(&mut self) {
+        let id = self.id();
+        let applied = self.node.raft.raft_log.applied;
+        let mut log = std::mem::take(self.node.mut_store());
+        log.members = ConfState { voters: vec![id.0], ..ConfState::default() };
+        log.hard_state.term = self.node.raft.term + 1;
+        log.hard_state.vote = id.0;
+        let reads = self.reads;
+        *self = Self::over(log, id, self.timing, self.random.next(), applied);
+        self.reads = reads;
+        self.campaign();
+    }
+
+    pub(crate) fn tick(&mut self) {
+        self.ticks += 1;
+        self.node.tick();
+        if self.leader().is_some() {
+            self.hint = None;
+        }
+        let due = self.hint.as_mut().is_some_and(|hint| {
+            hint.ticks = hint.ticks.saturating_sub(1);
+            hint.ticks == 0
+        });
+        if due {
+            self.campaign_on_hint();
+        }
+        self.settle();
+    }
+
+    /// The stream to the leader broke. `rank` is this replica's place among those who may
+    /// succeed it: the first campaigns at once, the next gives it time.
+    ///
+    /// Forgetting the leader ends the lease that makes voters ignore each other, so a pre-vote
+    /// passes exactly when a majority lost the leader; one cut link disturbs nobody.
+    pub(crate) fn leader_lost(&mut self, rank: u32) {
+        let term = self.node.raft.term;
+        self.node.raft.become_follower(term, raft::INVALID_ID);
+        self.hint = Some(Hint { rank, ticks: 0, tries: HINTED_TRIES });
+        if rank == 0 {
+            self.campaign_on_hint();
+        } else if let Some(hint) = self.hint.as_mut() {
+            hint.ticks = 4 * rank;
+        }
+        self.settle();
+    }
+
+    fn campaign_on_hint(&mut self) {
+        let Some(mut hint) = self.hint.take() else { return };
+        if hint.tries > 0 && self.node.raft.state != StateRole::Candidate {
+            self.campaign();
+        }
+        if hint.tries > 0 {
+            hint.tries -= 1;
+            // The first goes on quickly, the others stay out of each other's way.
+            hint.ticks = 2 + 5 * hint.rank + u32::try_from(self.random.below(2)).unwrap_or(0);
+            self.hint = Some(hint);
+        }
+    }
+
+    fn campaign(&mut self) {
+        // Refused only while a change of the members is undecided; the timeout will ask again.
+        drop(self.node.campaign());
+        self.settle();
+    }
+
+    /// Takes in a message of a peer.
+    pub(crate) fn receive(&mut self, envelope: Envelope) {
+        let asks_vote = envelope.is_vote_request();
+        let Some(message) = envelope.unpack() else { return };
+        if !asks_vote || self.node.raft.promotable() {
+            // An error says that the message is stale or its sender no member: nothing follows.
+            drop(self.node.step(message));
+        }
+        self.settle();
+    }
+
+    /// Proposes an entry; false if it can't be now.
+    pub(crate) fn propose(&mut self, data: Vec<u8>) -> bool {
+        self.node.propose(Vec::new(), data).is_ok()
+    }
+
+    /// Proposes a change of the members, at the leader and while no other is undecided.
+    pub(crate) fn propose_change(&mut self, change: &Change) {
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.set_entries(vec![change_entry(change)].into());
+        // If it is dropped, whoever wanted it proposes it again.
+        drop(self.node.raft.step(message));
+    }
+
+    /// Asks from which index on a read that starts now may be answered. The number given out
+    /// comes back in [`Progress::reads`], or never.
+    pub(crate) fn read(&mut self) -> u64 {
+        self.reads += 1;
+        self.node.read_index(self.reads.to_le_bytes().to_vec());
+        self.reads
+    }
+
+    /// What follows, until nothing does. The caller carries each out whole before it asks again.
+    pub(crate) fn progress(&mut self) -> Option<Progress> {
+        if !self.node.has_ready() {
+            return None;
+        }
+        let mut ready = self.node.ready();
+        let mut progress = Progress::default();
+        progress.messages.extend(ready.take_messages().into_iter().map(Envelope::pack));
+        progress.reads.extend(ready.take_read_states().into_iter().filter_map(|read| {
+            Some((u64::from_le_bytes(read.request_ctx.try_into().ok()?), read.index))
+        }));
+        if !ready.snapshot().is_empty() {
+            let snapshot = ready.snapshot();
+            self.node.mut_store().restore(snapshot);
+            progress.decided.push(Decided::Snapshot(snapshot.data.clone()));
+        }
+        let mut decided = ready.take_committed_entries();
+        self.node.mut_store().append(ready.entries());
+        if let Some(hard_state) = ready.hs() {
+            self.node.mut_store().hard_state = hard_state.clone();
+        }
+        progress.messages.extend(ready.take_persisted_messages().into_iter().map(Envelope::pack));
+        let mut light = self.node.advance_append(ready);
+        if let Some(commit) = light.commit_index() {
+            self.node.mut_store().hard_state.commit = commit;
+        }
+        progress.messages.extend(light.take_messages().into_iter().map(Envelope::pack));
+        decided.extend(light.take_committed_entries());
+        progress.decided.extend(decided.into_iter().map(|entry| self.decide(entry)));
+        self.node.advance_apply();
+        let applied = self.node.raft.raft_log.applied;
+        self.node.mut_store().trim(applied, LOG_BYTES_MAX);
+        self.settle();
+        Some(progress)
+    }
+
+    fn decide(&mut self, mut entry: Entry) -> Decided {
+        let index = entry.index;
+        let Some(change) = change_of(&entry) else {
+            return Decided::Entry { index, data: entry.take_data() };
+        };
+        let change = match self.node.apply_conf_change(&conf_change(&entry)) {
+            Ok(members) => {
+                self.node.mut_store().members = members;
+                Some(change)
+            }
+            Err(error) => {
+                tracing::error!(%error, ?change, "a change of the members can't be made, on no replica");
+                None
+            }
+        };
+        Decided::Change(change)
+    }
+
+    /// The peer that needs a snapshot before it can be sent the log, if one does.
+    pub(crate) fn snapshot_wanted(&mut self) -> Option<ReplicaId> {
+        self.node.mut_store().take_wanted().map(ReplicaId)
+    }
+
+    /// Where the log stands now, for a snapshot of the state at this moment.
+    pub(crate) fn cut(&self) -> Cut {
+        Cut { index: self.applied(), members: self.node.store().members.clone() }
+    }
+
+    /// Gives the state at `cut` to peers that lag behind the log.
+    pub(crate) fn offer_snapshot(&mut self, cut: Cut, data: Bytes) {
+        self.node.mut_store().offer(cut.index, cut.members, data);
+        if !self.is_leader() {
+            return;
+        }
+        let me = self.node.raft.id;
+        let others: Vec<u64> =
+            self.node.raft.prs().iter().map(|(id, _)| *id).filter(|id| *id != me).collect();
+        for id in others {
+            self.node.raft.send_append(id);
+        }
+    }
+
+    /// Sending a snapshot to that peer is over.
+    pub(crate) fn snapshot_sent(&mut self, to: ReplicaId, arrived: bool) {
+        self.node.mut_store().withdraw_offer();
+        self.node.report_snapshot(
+            to.0,
+            if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure },
+        );
+    }
+
+    /// Messages to that peer were lost.
+    pub(crate) fn unreachable(&mut self, id: ReplicaId) {
+        self.node.report_unreachable(id.0);
+    }
+
+    /// Hands the leadership to that voter.
+    pub(crate) fn transfer(&mut self, to: ReplicaId) {
+        self.node.transfer_leader(to.0);
+    }
+
+    pub(crate) fn id(&self) -> ReplicaId {
+        ReplicaId(self.node.raft.id)
+    }
+
+    pub(crate) fn leader(&self) -> Option<ReplicaId> {
+        Some(self.node.raft.leader_id).filter(|id| *id != raft::INVALID_ID).map(ReplicaId)
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
+    }
+
+    /// Whether this leader has decided an entry of its own term: before that it knows not what
+    /// else is decided.
+    pub(crate) fn is_settled_leader(&self) -> bool {
+        self.is_leader() && self.node.raft.commit_to_current_term()
+    }
+
+    pub(crate) fn term(&self) -> u64 {
+        self.node.raft.term
+    }
+
+    pub(crate) fn committed(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+
+    pub(crate) fn applied(&self) -> u64 {
+        self.node.raft.raft_log.applied
+    }
+
+    pub(crate) fn last(&self) -> u64 {
+        self.node.raft.raft_log.last_index()
+    }
+
+    /// Whether a change of the members is proposed and not yet applied, as this leader knows.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.node.raft.has_pending_conf()
+    }
+
+    /// Whether the log holds a change, not applied here, that gives others a say: a member
+    /// that has applied it may have decided entries which this one has not.
+    pub(crate) fn may_grow(&self) -> bool {
+        let me = self.id();
+        self.node.store().tail(self.applied()).filter_map(change_of).any(|change| match change {
+            Change::Promote(_) => true,
+            Change::Remove(id) => id == me,
+            Change::Add(_) => false,
+        })
+    }
+
+    /// How far that peer's log is known to equal this leader's.
+    pub(crate) fn matched(&self, id: ReplicaId) -> u64 {
+        self.node.raft.prs().get(id.0).map_or(0, |progress| progress.matched)
+    }
+
+    /// Puts an election timeout of ours in place of the one that the library drew: it follows
+    /// from the seed, the term and the time alone, however often the library draws.
+    fn settle(&mut self) {
+        let election = self.timing.election;
+        let epoch = self.ticks / (2 * election as u64);
+        let mut random = Random(self.random.0 ^ self.node.raft.term.rotate_left(32) ^ epoch);
+        let timeout = election + random.below(election);
+        self.node.raft.set_randomized_election_timeout(timeout);
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): enough for timeouts, and the same from the same seed.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound.max(1) as u64).unwrap_or(0)
+    }
+}
+
+/// The library's log lines, as debug lines of ours.
+struct ToTracing;
+
+impl slog::Drain for ToTracing {
+    type Ok = ();
+    type Err = slog::Never;
+
+    fn log(&self, record: &slog::Record<'_>, _: &slog::OwnedKVList) -> Result<(), slog::Never> {
+        if record.level().is_at_least(slog::Level::Warning) {
+            tracing::debug!(target: "raft", "{}", record.msg());
+        } else {
+            tracing::trace!(target: "raft", "{}", record.msg());
+        }
+        Ok(())
+    }
+
+    fn is_enabled(&self, _: slog::Level) -> bool {
+        tracing::enabled!(target: "raft", tracing::Level::DEBUG)
+    }
+}

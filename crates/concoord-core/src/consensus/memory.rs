@@ -1,0 +1,157 @@
+//! The log in memory: what memory mode keeps, and what a lagging peer is fed from.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
+
+/// Entries from the one after `cut` on, and what a restart of the library needs.
+#[derive(Default)]
+pub(super) struct MemoryLog {
+    entries: VecDeque<Entry>,
+    /// Index and term of the last entry that is gone.
+    cut: (u64, u64),
+    bytes: usize,
+    pub(super) hard_state: HardState,
+    pub(super) members: ConfState,
+    /// The state that a lagging peer can start from, while one needs it.
+    offer: Option<Snapshot>,
+    /// The peer that the library could not give a snapshot.
+    wanted: Cell<Option<u64>>,
+}
+
+impl MemoryLog {
+    /// An empty log after an entry of that index and term.
+    pub(super) fn after(index: u64, term: u64, members: ConfState) -> Self {
+        let hard_state = HardState { term, commit: index, ..HardState::default() };
+        Self { cut: (index, term), hard_state, members, ..Self::default() }
+    }
+
+    pub(super) fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first() else { return };
+        while self.last() >= first.index {
+            let gone = self
+                .entries
+                .pop_back()
+                .expect("the library never rewrites what is decided and cut off");
+            self.bytes -= size(&gone);
+        }
+        assert_eq!(first.index, self.last() + 1, "entries are appended without gaps");
+        self.bytes += entries.iter().map(size).sum::<usize>();
+        self.entries.extend(entries.iter().cloned());
+    }
+
+    /// Becomes an empty log after this snapshot.
+    pub(super) fn restore(&mut self, snapshot: &Snapshot) {
+        let metadata = snapshot.get_metadata();
+        self.entries.clear();
+        self.bytes = 0;
+        self.cut = (metadata.index, metadata.term);
+        self.hard_state.commit = metadata.index;
+        self.members = metadata.get_conf_state().clone();
+        self.offer = None;
+    }
+
+    /// Forgets the older half of what is applied once the log takes more than `bytes_max`.
+    pub(super) fn trim(&mut self, applied: u64, bytes_max: usize) {
+        if self.bytes <= bytes_max {
+            return;
+        }
+        while self.bytes > bytes_max / 2 && self.cut.0 < applied {
+            let Some(gone) = self.entries.pop_front() else { return };
+            self.bytes -= size(&gone);
+            self.cut = (gone.index, gone.term);
+        }
+    }
+
+    /// The state after the entry `index`, for peers that need what is cut off.
+    pub(super) fn offer(&mut self, index: u64, members: ConfState, data: Bytes) {
+        let Ok(term) = self.term(index) else { return };
+        let mut snapshot = Snapshot::default();
+        snapshot.mut_metadata().index = index;
+        snapshot.mut_metadata().term = term;
+        snapshot.mut_metadata().set_conf_state(members);
+        snapshot.set_data(data);
+        self.offer = Some(snapshot);
+    }
+
+    pub(super) fn withdraw_offer(&mut self) {
+        self.offer = None;
+    }
+
+    pub(super) fn take_wanted(&mut self) -> Option<u64> {
+        self.wanted.take()
+    }
+
+    /// The entries after `index`.
+    pub(super) fn tail(&self, index: u64) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().rev().take_while(move |entry| entry.index > index)
+    }
+
+    pub(super) fn last(&self) -> u64 {
+        self.entries.back().map_or(self.cut.0, |entry| entry.index)
+    }
+
+    fn at(&self, index: u64) -> Option<usize> {
+        usize::try_from(index.checked_sub(self.cut.0 + 1)?).ok()
+    }
+}
+
+fn size(entry: &Entry) -> usize {
+    entry.data.len() + entry.context.len() + size_of::<Entry>()
+}
+
+impl Storage for MemoryLog {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState::new(self.hard_state.clone(), self.members.clone()))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        bytes_max: impl Into<Option<u64>>,
+        _: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        let compacted = Error::Store(StorageError::Compacted);
+        let (Some(from), Some(to)) = (self.at(low), self.at(high)) else { return Err(compacted) };
+        let bytes_max = bytes_max.into().unwrap_or(u64::MAX);
+        let mut bytes = 0;
+        let mut fits = |entry: &&Entry| {
+            let first = bytes == 0;
+            bytes += size(entry) as u64;
+            first || bytes <= bytes_max
+        };
+        Ok(self.entries.range(from..to).take_while(|entry| fits(entry)).cloned().collect())
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index == self.cut.0 {
+            return Ok(self.cut.1);
+        }
+        let at = self.at(index).ok_or(Error::Store(StorageError::Compacted))?;
+        self.entries.get(at).map(|entry| entry.term).ok_or(Error::Store(StorageError::Unavailable))
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.cut.0 + 1)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last())
+    }
+
+    fn snapshot(&self, index_min: u64, to: u64) -> raft::Result<Snapshot> {
+        match &self.offer {
+            Some(offer) if offer.get_metadata().index >= index_min.max(self.cut.0) => {
+                Ok(offer.clone())
+            }
+            _ => {
+                self.wanted.set(Some(to));
+                Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The half of `ConCoord` that decides.
+//!
+//! ```text
+//! client ─ call ─▶ session ─ seen? ─▶ replica ─ propose ─▶ log ─▶ peers
+//!    ▲                │ reply kept        (leader)              │ decided
+//!    └──── reply ─────┴──────────── object ◀──── apply ◀────────┘
+//! ```
+//!
+//! Nothing here opens a socket, reads a clock, starts a thread or draws a random number: those
+//! reach the core as a [`replica::Event`] and leave it as a [`replica::Action`]. That is what
+//! lets whole clusters be simulated from a seed.
+
+pub mod call;
+pub mod consensus;
+pub mod limits;
+pub mod log;
+mod machine;
+pub mod object;
+pub mod objects;
+pub mod replica;
+mod session;
+pub mod value;
+pub mod view;
+pub mod wire;

@@ -1,0 +1,80 @@
+//! Every bound of the system, with its unit and its reason.
+//!
+//! What comes from the network is checked against these before memory is taken for it.
+
+use std::time::Duration;
+
+/// Bytes of one frame between clients, replicas and workers. Larger than any single call or
+/// reply, so that a turn's entry or a chunk of a snapshot fits with room to spare.
+pub const FRAME_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of the first frame of a connection, before its sender has said who it is.
+pub const HELLO_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of the encoded arguments of one call. Four times what etcd takes for a whole request.
+pub const ARGUMENT_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of the encoded result of one call; a larger one is an error for that call only.
+pub const RESULT_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of a method's name.
+pub const METHOD_BYTES_MAX: usize = 256;
+
+/// How deep values may nest. Deep enough for data, shallow enough for any thread's stack.
+pub const VALUE_DEPTH_MAX: usize = 96;
+
+/// Bytes of calls that one log entry carries. Past this a turn proposes the rest in further
+/// entries, so that one entry never holds up the heartbeats behind it for long.
+pub const ENTRY_BYTES_MAX: usize = 256 << 10;
+
+/// Sessions that a cluster keeps at once: 100 000 idle ones cost about 20 MiB a replica.
+pub const SESSIONS_MAX: usize = 100_000;
+
+/// Calls that a session may have open at once. The next one waits in the client, so that one
+/// which never reads its replies can't fill a replica's memory.
+pub const SESSION_CALLS_MAX: u64 = 256;
+
+/// Calls that one connection may have open, whatever its sessions; past this it is closed. A
+/// client that keeps to [`SESSION_CALLS_MAX`] never gets there.
+pub const CONNECTION_CALLS_MAX: usize = 1024;
+
+/// Bytes of arguments that one connection may have open; past this it is closed.
+pub const CONNECTION_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of replies that are kept for one session until it acknowledges them. Past this its
+/// further calls are refused without having run.
+pub const SESSION_REPLY_BYTES_MAX: usize = 8 << 20;
+
+/// A session that is silent for this long is expired, through the log.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a client says that its session lives. A third of the timeout: two may be lost.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
+
+/// A member that is silent for this long is removed, where the rest keeps a quorum.
+pub const DEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections that a replica holds at once, clients and peers together.
+pub const CONNECTIONS_MAX: usize = 16_384;
+
+/// How long a new connection may take to say what it is.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes that may wait for a client which does not read; past this it is disconnected.
+pub const UNREAD_BYTES_MAX: usize = 32 << 20;
+
+/// Members of a cluster, learners included.
+pub const MEMBERS_MAX: usize = 31;
+
+/// Addresses of lost members that the survivors go on greeting, the latest first.
+pub const LOST_MAX: usize = 16;
+
+/// Bytes of log that a replica keeps for peers that lag; past this they get a snapshot.
+pub const LOG_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of an object's state in a snapshot.
+pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
+
+/// Bytes of a snapshot that travel in one frame. Small enough that a heartbeat's turn never
+/// waits long for one.
+pub const CHUNK_BYTES: usize = 256 << 10;

@@ -1,0 +1,93 @@
+//! What an entry of the log carries: all that one turn of the leader's loop took in.
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::{Call, ConnectionId, SessionId};
+use crate::limits::ENTRY_BYTES_MAX;
+use crate::view::ReplicaId;
+
+/// What goes into the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Open a session for that connection of that replica.
+    Open(ReplicaId, ConnectionId),
+    /// A call.
+    Call(Call),
+    /// The client ends its session.
+    Close(SessionId),
+    /// The leader has not heard of that session for too long.
+    Expire(SessionId),
+    /// The call of that session crashed its object on a majority of the replicas: no replica is
+    /// to run it again.
+    Skip(SessionId, u64),
+}
+
+/// Puts commands into entries of at most [`ENTRY_BYTES_MAX`], or of one larger command.
+pub(crate) struct Packer {
+    time_ms: u64,
+    entries: Vec<(Vec<u8>, usize)>,
+}
+
+impl Packer {
+    pub(crate) const fn new(time_ms: u64) -> Self {
+        Self { time_ms, entries: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, command: &Command) {
+        if self.entries.last().is_none_or(|(entry, _)| entry.len() > ENTRY_BYTES_MAX) {
+            self.entries
+                .push((postcard::to_stdvec(&self.time_ms).expect("memory takes all bytes"), 0));
+        }
+        if let Some((entry, commands)) = self.entries.last_mut() {
+            let bytes = std::mem::take(entry);
+            *entry = postcard::to_extend(command, bytes).expect("memory takes all bytes");
+            *commands += 1;
+        }
+    }
+
+    /// The entries, each with the number of commands in it.
+    pub(crate) fn finish(self) -> Vec<(Vec<u8>, usize)> {
+        self.entries
+    }
+}
+
+/// The time of an entry, and its commands in order.
+///
+/// # Panics
+/// If the bytes were not made by [`Packer`]: entries reach the log through leaders alone, and a
+/// replica that can't read what the others can must not go on.
+pub(crate) fn unpack(mut entry: &[u8]) -> (u64, impl Iterator<Item = Command>) {
+    const PROMISE: &str = "an entry is what a leader of this version packed";
+    let (time_ms, rest) = postcard::take_from_bytes::<u64>(entry).expect(PROMISE);
+    entry = rest;
+    let commands = std::iter::from_fn(move || {
+        let (command, rest) =
+            (!entry.is_empty()).then(|| postcard::take_from_bytes(entry).expect(PROMISE))?;
+        entry = rest;
+        Some(command)
+    });
+    (time_ms, commands)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_come_back_in_order_whatever_the_cut() {
+        let commands: Vec<Command> =
+            (0..100_000).map(|number| Command::Close(SessionId(number))).collect();
+        let mut packer = Packer::new(7);
+        commands.iter().for_each(|command| packer.push(command));
+        let entries = packer.finish();
+        assert!(entries.len() > 1);
+        let mut back = Vec::new();
+        for (entry, _) in &entries {
+            assert!(entry.len() <= ENTRY_BYTES_MAX + 16);
+            let (time_ms, commands) = unpack(entry);
+            assert_eq!(time_ms, 7);
+            back.extend(commands);
+        }
+        assert_eq!(back, commands);
+    }
+}

@@ -1,0 +1,538 @@
+//! A replica: what reaches it goes in by [`Replica::step`], what follows comes out of
+//! [`Replica::turn`].
+
+mod calls;
+mod members;
+mod peers;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::calls::Clients;
+use self::members::Watch;
+use crate::call::{ConnectionId, Outcome};
+use crate::consensus::{Consensus, Cut, Decided, Random, Timing};
+use crate::log::unpack;
+pub use crate::machine::Hosting;
+use crate::machine::{Effect, Machine, State};
+use crate::view::{ClusterId, Member, ReplicaId, Role, View};
+use crate::wire::{Answer, HostedCall, PeerMessage, Purpose, Request, Status, Welcome};
+
+/// What a replica is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Itself; the id is new in each life.
+    pub member: Member,
+    /// Replicas of the cluster to join; empty to start one.
+    pub bootstrap: Vec<SocketAddr>,
+    /// See [`PeerHello::runtime`](crate::wire::PeerHello::runtime).
+    pub runtime: String,
+    /// What all randomness of this replica comes from.
+    pub seed: u64,
+    /// How long a tick is: how often [`Event::Tick`] comes.
+    pub tick: Duration,
+    /// Silence of the leader after which an election may start; also how long a leader goes on
+    /// without hearing from a quorum.
+    pub election_timeout: Duration,
+    /// How often a leader greets its followers when there is nothing else to say.
+    pub heartbeat: Duration,
+    /// Silence after which a session is expired.
+    pub session_timeout: Duration,
+    /// Silence after which a member is removed, where the rest keeps a quorum.
+    pub dead_timeout: Duration,
+    /// How long a bootstrap waits to be greeted by a cluster that it once belonged to, before it
+    /// starts one.
+    pub greeting: Duration,
+}
+
+/// What reaches a replica.
+#[derive(Debug)]
+pub enum Event {
+    /// Another tick has passed.
+    Tick,
+    /// A client asks.
+    Request(ConnectionId, Request),
+    /// A client's connection is gone.
+    Disconnected(ConnectionId),
+    /// A peer speaks.
+    Message(ReplicaId, PeerMessage),
+    /// The stream to that peer is open: what is sent now will arrive, in order.
+    PeerReached(ReplicaId),
+    /// A stream to or from that peer broke. A hint, nothing more.
+    PeerLost(ReplicaId),
+    /// The process of that peer is gone: proven, for this very incarnation.
+    PeerDead(ReplicaId),
+    /// Sending the snapshot in that message to that peer is over, well or not.
+    SnapshotSent(ReplicaId, bool),
+    /// A replica at that address, reached with [`Purpose::Stream`] or [`Purpose::Greet`],
+    /// answered our hello.
+    Welcomed(SocketAddr, Welcome),
+    /// The worker has done these calls.
+    Done(Vec<(u64, Outcome)>),
+    /// The worker died of this call, or did not come back from it, and did so again when it was
+    /// tried once more.
+    HostFailed(u64),
+    /// The worker's state at that number, or why there is none.
+    Snapshot(u64, Result<Bytes, String>),
+    /// The worker has taken the state in, or could not.
+    Restored(Result<(), String>),
+    /// This replica is told to stop: it leaves the view, then says [`Action::Stop`].
+    Leave,
+}
+
+/// What a replica wants done, in the order given.
+#[derive(Debug)]
+pub enum Action {
+    /// Tell a client; if its connection is gone, nobody.
+    Answer(ConnectionId, Answer),
+    /// Close the connection of a client that goes beyond its limits.
+    Disconnect(ConnectionId),
+    /// Send to a peer; it may be lost. Messages to one peer stay in order. A message that holds
+    /// a snapshot ([`crate::consensus::Envelope::take_snapshot`]) travels on a connection of its
+    /// own and is answered by [`Event::SnapshotSent`].
+    Send(ReplicaId, PeerMessage),
+    /// Close the streams that come from that peer, after what was sent to it before: it is no
+    /// member any more, and learns so when it dials again.
+    HangUp(ReplicaId),
+    /// Have the worker do this.
+    Worker(WorkerAction),
+    /// [`Replica::contacts`] has changed.
+    Contacts,
+    /// The view has changed.
+    View(View),
+    /// From now on calls are served: the replica is a voter of a cluster with a leader.
+    Serving,
+    /// Something that an operator should know.
+    Note(tracing::Level, String),
+    /// Start this replica anew, as another incarnation that joins through these addresses: what
+    /// it holds is of no use. All connections of clients are closed. The reason is a sentence
+    /// for people.
+    Restart(Vec<SocketAddr>, String),
+    /// There is nothing left to do here; the reason is a sentence for people. `Ok` where the
+    /// replica was told to, `Err` where it can't go on.
+    Stop(Result<String, String>),
+}
+
+/// What the worker is asked for; [`crate::wire::ToWorker`] says what each means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as ToWorker's")]
+pub enum WorkerAction {
+    Apply {
+        index: u64,
+        time_ms: u64,
+        calls: Vec<HostedCall>,
+    },
+    Read(Vec<HostedCall>),
+    Snapshot(u64),
+    Restore(Bytes),
+    /// Do without the call of that number: all replicas skip it. A worker that is stuck at it, or
+    /// has run it, starts again from the last state and leaves it out. Its
+    /// [`Event::Done`] says [`Refusal::ObjectCrashed`](crate::call::Refusal::ObjectCrashed).
+    Skip(u64),
+}
+
+/// Someone to keep a connection to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Contact {
+    /// Where.
+    pub address: SocketAddr,
+    /// Who, where it is known; `None` for a bootstrap or a lost address.
+    pub id: Option<ReplicaId>,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// How far this replica has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// A bootstrap, listening whether a cluster knows it.
+    Greeting { until: Option<Duration> },
+    /// Asking to be made a member.
+    Joining,
+    /// A member.
+    Member,
+    /// A member that is about to leave.
+    Leaving,
+    /// [`Action::Stop`] or [`Action::Restart`] was said.
+    Over,
+}
+
+/// A replica, whole but for its sockets, clock and disk.
+pub struct Replica {
+    config: Config,
+    phase: Phase,
+    consensus: Consensus,
+    machine: Machine,
+    clients: Clients,
+    watch: Watch,
+    /// Those whom a joining replica can ask, or must answer.
+    known: BTreeMap<ReplicaId, Member>,
+    /// A snapshot that the worker is writing.
+    freezing: Option<Freezing>,
+    /// What waits for the end of the turn.
+    actions: Vec<Action>,
+    ticks: u64,
+    now: Duration,
+    started: Option<Duration>,
+    wall_ms: u64,
+    serving: bool,
+    leader_seen: Option<(ReplicaId, u64)>,
+    /// Lost addresses where somebody else lives, and since when that is known.
+    declined: BTreeMap<SocketAddr, Duration>,
+    rate: Rate,
+}
+
+struct Freezing {
+    number: u64,
+    cut: Cut,
+    state: State,
+}
+
+/// Calls a second, over the last full second.
+#[derive(Default)]
+struct Rate {
+    since: Duration,
+    calls: u64,
+    per_second: u64,
+}
+
+impl Replica {
+    /// A replica that is about to start or to join.
+    #[must_use]
+    pub fn new(config: Config, hosting: Hosting) -> Self {
+        let timing = Timing::new(config.tick, config.election_timeout, config.heartbeat);
+        let phase = if config.bootstrap.is_empty() {
+            Phase::Greeting { until: None }
+        } else {
+            Phase::Joining
+        };
+        let mut random = Random(config.seed);
+        // Stands for "none": a joiner gets the cluster's with its snapshot.
+        let cluster = ClusterId(random.next());
+        Self {
+            phase,
+            consensus: Consensus::join(config.member.id, timing, random.next()),
+            machine: Machine::new(hosting, View::first(cluster, config.member.clone())),
+            clients: Clients::default(),
+            watch: Watch::default(),
+            known: BTreeMap::new(),
+            freezing: None,
+            actions: Vec::new(),
+            ticks: 0,
+            now: Duration::ZERO,
+            started: None,
+            wall_ms: 0,
+            serving: false,
+            leader_seen: None,
+            declined: BTreeMap::new(),
+            rate: Rate::default(),
+            config,
+        }
+    }
+
+    /// Takes an event in.
+    pub fn step(&mut self, event: Event) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        match event {
+            Event::Tick => self.tick(),
+            Event::Request(connection, request) => self.request(connection, request),
+            Event::Disconnected(connection) => self.clients.disconnected(connection),
+            Event::Message(from, message) => self.message(from, message),
+            Event::PeerReached(id) => self.peer_reached(id),
+            Event::PeerLost(id) => self.peer_lost(id),
+            Event::PeerDead(id) => self.peer_dead(id),
+            Event::SnapshotSent(id, arrived) => self.consensus.snapshot_sent(id, arrived),
+            Event::Welcomed(address, welcome) => self.welcomed(address, welcome),
+            Event::Done(outcomes) => self.done(outcomes),
+            Event::HostFailed(number) => self.host_failed(number),
+            Event::Snapshot(number, result) => self.frozen(number, result),
+            Event::Restored(Ok(())) => {}
+            Event::Restored(Err(reason)) => {
+                self.stop(Err(format!("the object can't be restored: {reason}")));
+            }
+            Event::Leave => self.leave(),
+        }
+    }
+
+    /// Decides on all that was taken in since the last turn: the calls become one log entry.
+    /// `now` is monotone and starts anywhere, `wall_ms` is milliseconds since 1970.
+    pub fn turn(&mut self, now: Duration, wall_ms: u64, actions: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        self.started.get_or_insert(now);
+        self.wall_ms = wall_ms;
+        if self.phase != Phase::Over {
+            self.decide();
+        }
+        actions.append(&mut self.actions);
+    }
+
+    fn decide(&mut self) {
+        loop {
+            self.propose();
+            self.ask_reads();
+            while let Some(progress) = self.consensus.progress() {
+                for message in progress.messages {
+                    self.actions.push(Action::Send(message.to(), PeerMessage::Consensus(message)));
+                }
+                for decided in progress.decided {
+                    self.apply(decided);
+                }
+                self.clients.reads_confirmed(progress.reads);
+            }
+            self.answer_reads();
+            if !self.follow_leader() {
+                break;
+            }
+        }
+        if self.consensus.snapshot_wanted().is_some() {
+            self.freeze();
+        }
+        if !self.serving && self.phase == Phase::Member && self.not_ready().is_none() {
+            self.serving = true;
+            self.actions.push(Action::Serving);
+        }
+    }
+
+    /// Puts what clients asked for into the log, or sends it to who can.
+    fn propose(&mut self) {
+        if self.consensus.is_leader() {
+            let time_ms = self.machine.state.time_ms.max(self.wall_ms);
+            for (entry, commands) in self.clients.pack(time_ms) {
+                // Refused while too much is undecided: the rest waits for the next turn.
+                if !self.consensus.propose(entry) {
+                    break;
+                }
+                self.clients.proposed(commands);
+            }
+        } else if let Some(leader) = self.consensus.leader() {
+            let commands = self.clients.take_queue();
+            if !commands.is_empty() {
+                self.actions.push(Action::Send(leader, PeerMessage::Forward(commands)));
+            }
+        } else {
+            // What clients wait for is kept with them and comes back with the next leader.
+            drop(self.clients.take_queue());
+        }
+    }
+
+    fn apply(&mut self, decided: Decided) {
+        match decided {
+            Decided::Entry { data, .. } if data.is_empty() => {}
+            Decided::Entry { index, data } => self.apply_entry(index, &data),
+            Decided::Change(change) => {
+                if let Some(change) = change {
+                    self.apply_change(change);
+                }
+            }
+            Decided::Snapshot(data) => match self.machine.restore(&data) {
+                Ok(hosted) => {
+                    if let Some(object) = hosted {
+                        self.actions.push(Action::Worker(WorkerAction::Restore(object)));
+                    }
+                    self.freezing = None;
+                    self.view_changed();
+                }
+                Err(reason) => self.stop(Err(reason)),
+            },
+        }
+    }
+
+    fn apply_entry(&mut self, index: u64, data: &[u8]) {
+        let (time_ms, commands) = unpack(data);
+        self.machine.state.time_ms = self.machine.state.time_ms.max(time_ms);
+        let mut calls = Vec::new();
+        for command in commands {
+            let (clients, actions, now, me) =
+                (&mut self.clients, &mut self.actions, self.now, self.config.member.id);
+            self.machine.apply(index, command, |effect| match effect {
+                Effect::Host(call) => calls.push(call),
+                Effect::Skip(number) => {
+                    // What the worker is to skip may be in this very entry, before it.
+                    flush_hosted(index, time_ms, &mut calls, actions);
+                    actions.push(Action::Worker(WorkerAction::Skip(number)));
+                }
+                effect @ (Effect::Opened(..) | Effect::Replied(..) | Effect::Ended(..)) => {
+                    clients.effect(effect, me, now, actions);
+                }
+            });
+        }
+        flush_hosted(index, self.machine.state.time_ms, &mut calls, &mut self.actions);
+    }
+
+    fn done(&mut self, outcomes: Vec<(u64, Outcome)>) {
+        for (number, outcome) in outcomes {
+            let frozen = self.freezing.as_mut().filter(|freezing| number < freezing.number);
+            match self.machine.done(number, &outcome, frozen.map(|freezing| &mut freezing.state)) {
+                Some((session, sequence)) => {
+                    self.clients.reply(session, sequence, outcome, &mut self.actions);
+                }
+                None => self.clients.reply_read(number, outcome, &mut self.actions),
+            }
+        }
+    }
+
+    /// Makes a snapshot of the state at this moment, at once or with the worker's help.
+    fn freeze(&mut self) {
+        let cut = self.consensus.cut();
+        if let Some(snapshot) = self.machine.snapshot() {
+            self.consensus.offer_snapshot(cut, snapshot);
+        } else if self.freezing.is_none() {
+            let number = self.machine.number();
+            self.freezing = Some(Freezing { number, cut, state: self.machine.state.clone() });
+            self.actions.push(Action::Worker(WorkerAction::Snapshot(number)));
+        }
+    }
+
+    fn frozen(&mut self, number: u64, result: Result<Bytes, String>) {
+        let Some(freezing) = self.freezing.take_if(|freezing| freezing.number == number) else {
+            return;
+        };
+        match result {
+            Ok(object) => {
+                self.consensus.offer_snapshot(freezing.cut, Machine::pack(freezing.state, object));
+            }
+            Err(reason) => {
+                self.note(tracing::Level::ERROR, format!("no snapshot of the object: {reason}"));
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.ticks += 1;
+        self.consensus.tick();
+        if self.now >= self.rate.since + Duration::from_secs(1) {
+            let calls = self.machine.state.calls;
+            let new = calls.saturating_sub(self.rate.calls) as f64;
+            let per_second = (new / (self.now - self.rate.since).as_secs_f64()).round() as u64;
+            self.rate = Rate { since: self.now, calls, per_second };
+        }
+        match self.phase {
+            Phase::Greeting { until: None } => {
+                self.phase = Phase::Greeting { until: Some(self.now + self.config.greeting) }
+            }
+            Phase::Greeting { until: Some(until) } if self.now >= until => self.bootstrap(),
+            Phase::Greeting { .. } | Phase::Over => {}
+            Phase::Joining => self.ask_to_join(),
+            Phase::Member | Phase::Leaving => self.mind_cluster(),
+        }
+    }
+
+    /// Starts a cluster of this replica alone.
+    fn bootstrap(&mut self) {
+        let timing =
+            Timing::new(self.config.tick, self.config.election_timeout, self.config.heartbeat);
+        self.consensus =
+            Consensus::bootstrap(self.config.member.id, timing, Random(self.config.seed).next());
+        self.phase = Phase::Member;
+        self.view_changed();
+    }
+
+    /// Sees whether there is another leader than at the last look. If so, what clients wait for
+    /// is asked of it again; the session table tells what was decided already.
+    fn follow_leader(&mut self) -> bool {
+        let leader = self.consensus.leader().map(|leader| (leader, self.consensus.term()));
+        if leader == self.leader_seen || leader.is_none() {
+            return false;
+        }
+        self.leader_seen = leader;
+        self.clients.ask_again(self.config.member.id);
+        self.watch.new_leader(self.now);
+        self.clients.hear_all(self.machine.state.sessions.ids(), self.now);
+        if let Some(member) = leader.and_then(|(id, _)| self.machine.state.view.member(id)) {
+            let address = member.address;
+            self.clients.tell_all(&Answer::Leader(address), &mut self.actions);
+        }
+        true
+    }
+
+    /// Why calls would not be answered now; `None` if they would.
+    fn not_ready(&self) -> Option<String> {
+        match self.phase {
+            Phase::Greeting { .. } => return Some("the replica is starting".into()),
+            Phase::Joining => return Some("the replica is joining its cluster".into()),
+            Phase::Over => return Some("the replica is stopping".into()),
+            Phase::Member | Phase::Leaving => {}
+        }
+        let view = &self.machine.state.view;
+        if view.role(self.config.member.id) != Some(Role::Voter) {
+            return Some("the replica is catching up with its cluster".into());
+        }
+        if self.consensus.is_settled_leader() {
+            return None;
+        }
+        match self.consensus.leader() {
+            Some(leader) if leader == self.config.member.id => {
+                Some("the replica has just become the leader".into())
+            }
+            Some(leader)
+                if self.watch.heard_within(leader, self.now, self.config.election_timeout) =>
+            {
+                None
+            }
+            _ => Some(self.watch.no_quorum(
+                view,
+                self.config.member.id,
+                self.now,
+                self.config.election_timeout,
+            )),
+        }
+    }
+
+    /// How it is. `connections` is filled in by the shell.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let reason = self.not_ready();
+        let applied = self.consensus.applied();
+        Status {
+            replica: self.config.member.clone(),
+            class: self.machine.interface().class.clone(),
+            view: self.view().cloned(),
+            leader: self.consensus.leader(),
+            term: self.consensus.term(),
+            committed: self.consensus.committed(),
+            applied: self.machine.finished(applied),
+            digest: self.machine.digest(),
+            sessions: self.machine.state.sessions.len() as u64,
+            connections: 0,
+            calls: self.machine.state.calls,
+            calls_per_second: self.rate.per_second,
+            ready: reason.is_none(),
+            reason: reason.unwrap_or_default(),
+            uptime_ms: self
+                .started
+                .map_or(0, |started| u64::try_from((self.now - started).as_millis()).unwrap_or(0)),
+        }
+    }
+
+    /// The view, once this replica is part of one.
+    fn view(&self) -> Option<&View> {
+        matches!(self.phase, Phase::Member | Phase::Leaving).then_some(&self.machine.state.view)
+    }
+
+    fn note(&mut self, level: tracing::Level, text: String) {
+        self.actions.push(Action::Note(level, text));
+    }
+
+    fn stop(&mut self, reason: Result<String, String>) {
+        self.phase = Phase::Over;
+        self.actions.push(Action::Stop(reason));
+    }
+
+    fn restart(&mut self, bootstrap: Vec<SocketAddr>, reason: String) {
+        self.phase = Phase::Over;
+        self.actions.push(Action::Restart(bootstrap, reason));
+    }
+}
+
+/// Gives the worker the calls of one entry.
+fn flush_hosted(index: u64, time_ms: u64, calls: &mut Vec<HostedCall>, actions: &mut Vec<Action>) {
+    if !calls.is_empty() {
+        let calls = std::mem::take(calls);
+        actions.push(Action::Worker(WorkerAction::Apply { index, time_ms, calls }));
+    }
+}

@@ -1,0 +1,438 @@
+//! What the clients connected to this replica wait for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Action, Replica, WorkerAction};
+use crate::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
+use crate::limits::{
+    ARGUMENT_BYTES_MAX, CONNECTION_BYTES_MAX, CONNECTION_CALLS_MAX, METHOD_BYTES_MAX,
+};
+use crate::log::{Command, Packer};
+use crate::machine::{Effect, Ending};
+use crate::object::is_callable;
+use crate::view::ReplicaId;
+use crate::wire::{Answer, ClientHello, HostedCall, PeerMessage, Request, Welcome};
+
+/// A call that got no reply for this long is put to the leader again: the message that carried
+/// it may be lost. The session table keeps it from running twice.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// A read whose index did not come for this long is asked for again.
+const READ_AGAIN: Duration = Duration::from_millis(100);
+
+/// The clients of this replica. None of this is replicated.
+#[derive(Default)]
+pub(super) struct Clients {
+    /// For the log, in the order in which it came.
+    queue: Vec<Command>,
+    connections: BTreeMap<ConnectionId, Load>,
+    calls: BTreeMap<(SessionId, u64), Waiting>,
+    opens: BTreeSet<ConnectionId>,
+    closes: BTreeMap<SessionId, ConnectionId>,
+    reads: Reads,
+    /// When each session was last heard of, at the leader; and at other replicas, those that
+    /// the leader is to be told of.
+    heard: BTreeMap<SessionId, Duration>,
+    heard_here: BTreeSet<SessionId>,
+    /// Where each session was last seen.
+    seen: BTreeMap<SessionId, ConnectionId>,
+}
+
+/// What a connection has open.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    calls: usize,
+    bytes: usize,
+}
+
+struct Waiting {
+    connection: ConnectionId,
+    call: Call,
+    asked: Duration,
+}
+
+/// Reads on their way past the log.
+#[derive(Default)]
+struct Reads {
+    /// Not asked for yet.
+    new: Vec<Read>,
+    /// The index is asked for, under that number, since then.
+    asked: BTreeMap<u64, (Duration, Vec<Read>)>,
+    /// May be answered once that index is applied.
+    confirmed: BTreeMap<u64, Vec<Read>>,
+    /// With the worker, by the number it was given.
+    hosted: BTreeMap<u64, (ConnectionId, u64)>,
+}
+
+struct Read {
+    connection: ConnectionId,
+    call: Call,
+}
+
+impl Replica {
+    /// Answers the hello of a client.
+    #[must_use]
+    pub fn greet_client(&self, hello: &ClientHello) -> Welcome {
+        let class = &self.machine.interface().class;
+        let Some(view) = self.view() else {
+            return Welcome::NotYet(self.not_ready().unwrap_or_default());
+        };
+        if let Some(wanted) = hello.class.as_ref().filter(|wanted| *wanted != class) {
+            return Welcome::Refused(format!(
+                "this cluster hosts {class}, the proxy is one of {wanted}"
+            ));
+        }
+        let leader = self.consensus.leader().and_then(|leader| view.member(leader));
+        Welcome::Client {
+            cluster: view.cluster,
+            replica: self.config.member.address,
+            leader: leader.map(|leader| leader.address),
+            members: view.voters().map(|member| member.address).collect(),
+            class: class.clone(),
+            session_timeout_ms: u64::try_from(self.config.session_timeout.as_millis())
+                .unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(super) fn request(&mut self, connection: ConnectionId, request: Request) {
+        self.clients.connections.entry(connection).or_default();
+        match request {
+            Request::Open => {
+                self.clients.opens.insert(connection);
+                self.clients.queue.push(Command::Open(self.config.member.id, connection));
+            }
+            Request::Call(call) => self.call(connection, call),
+            Request::KeepAlive(session) => self.keep_alive(connection, session),
+            Request::Close(session) => {
+                self.clients.closes.insert(session, connection);
+                self.clients.queue.push(Command::Close(session));
+            }
+            Request::Interface => {
+                let interface = self.machine.interface().clone();
+                self.actions.push(Action::Answer(connection, Answer::Interface(interface)));
+            }
+            Request::Status => {
+                let status = Box::new(self.status());
+                self.actions.push(Action::Answer(connection, Answer::Status(status)));
+            }
+        }
+    }
+
+    fn call(&mut self, connection: ConnectionId, call: Call) {
+        if let Some(refusal) = self.refuse(&call) {
+            let answer =
+                Answer::Reply { sequence: call.sequence, outcome: Outcome::Refused(refusal) };
+            self.actions.push(Action::Answer(connection, answer));
+            return;
+        }
+        self.clients.hear(call.session, connection, self.now);
+        if self.machine.interface().is_read_only(&call.method) {
+            if self.clients.charge(connection, &call) {
+                self.clients.reads.new.push(Read { connection, call });
+                return;
+            }
+        } else if self.clients.wait(connection, &call, self.now) {
+            self.clients.queue.push(Command::Call(call));
+            return;
+        }
+        self.actions.push(Action::Disconnect(connection));
+    }
+
+    /// Why this call can run on no replica, whatever the log holds.
+    fn refuse(&self, call: &Call) -> Option<Refusal> {
+        let bytes = call.arguments.len();
+        if bytes > ARGUMENT_BYTES_MAX {
+            return Some(Refusal::TooLarge { bytes: bytes as u64, max: ARGUMENT_BYTES_MAX as u64 });
+        }
+        if !call.object.is_empty() {
+            return Some(Refusal::NoSuchObject(shorten(&call.object)));
+        }
+        let interface = self.machine.interface();
+        if !is_callable(&call.method) || interface.method(&call.method).is_none() {
+            let class = interface.class.rsplit('.').next().unwrap_or_default().into();
+            return Some(Refusal::NoSuchMethod { class, method: shorten(&call.method) });
+        }
+        None
+    }
+
+    fn keep_alive(&mut self, connection: ConnectionId, session: SessionId) {
+        self.clients.hear(session, connection, self.now);
+        let answer = if self.machine.state.sessions.contains(session) {
+            // At a replica that is out of touch nobody may believe that a session lives.
+            self.not_ready().map_or(Answer::Alive(session), Answer::Waiting)
+        } else if self.consensus.is_settled_leader() {
+            Answer::Expired(session)
+        } else {
+            return;
+        };
+        self.actions.push(Action::Answer(connection, answer));
+    }
+
+    /// Asks from which index on the reads of this turn may be answered: one question for all.
+    pub(super) fn ask_reads(&mut self) {
+        let leads = self.consensus.is_settled_leader();
+        let follows = self.consensus.leader().is_some() && !self.consensus.is_leader();
+        if !self.clients.reads.new.is_empty() && (leads || follows) {
+            let number = self.consensus.read();
+            let reads = std::mem::take(&mut self.clients.reads.new);
+            self.clients.reads.asked.insert(number, (self.now, reads));
+        }
+    }
+
+    pub(super) fn answer_reads(&mut self) {
+        let applied = self.consensus.applied();
+        let mut hosted = Vec::new();
+        while let Some(due) =
+            self.clients.reads.confirmed.first_entry().filter(|due| *due.key() <= applied)
+        {
+            for Read { connection, call } in due.remove() {
+                if let Some(outcome) = self.machine.read(&call) {
+                    self.clients.discharge(connection, &call);
+                    let answer = Answer::Reply { sequence: call.sequence, outcome };
+                    self.actions.push(Action::Answer(connection, answer));
+                } else {
+                    let number = self.machine.number();
+                    self.clients.discharge(connection, &call);
+                    self.clients.reads.hosted.insert(number, (connection, call.sequence));
+                    hosted.push(HostedCall {
+                        number,
+                        method: call.method,
+                        arguments: call.arguments,
+                    });
+                }
+            }
+        }
+        if !hosted.is_empty() {
+            self.actions.push(Action::Worker(WorkerAction::Read(hosted)));
+        }
+    }
+
+    /// What has to be done for clients from time to time.
+    pub(super) fn mind_clients(&mut self) {
+        self.clients.ask_overdue(self.now);
+        if self.consensus.is_settled_leader() {
+            for session in self.clients.silent(self.now.saturating_sub(self.config.session_timeout))
+            {
+                self.clients.queue.push(Command::Expire(session));
+            }
+        } else if let Some(leader) = self.consensus.leader() {
+            let heard = std::mem::take(&mut self.clients.heard_here);
+            if !heard.is_empty() {
+                self.actions
+                    .push(Action::Send(leader, PeerMessage::Heard(heard.into_iter().collect())));
+            }
+        }
+        if let Some(reason) = self.not_ready() {
+            let waiting = self.clients.connections.iter().filter(|(_, load)| load.calls > 0);
+            let answers = waiting.map(|(connection, _)| {
+                Action::Answer(*connection, Answer::Waiting(reason.clone()))
+            });
+            self.actions.extend(answers);
+        }
+    }
+}
+
+impl Clients {
+    /// The queue as entries, each with the number of commands in it.
+    pub(super) fn pack(&self, time_ms: u64) -> Vec<(Vec<u8>, usize)> {
+        let mut packer = Packer::new(time_ms);
+        self.queue.iter().for_each(|command| packer.push(command));
+        packer.finish()
+    }
+
+    /// The first so many commands are in the log.
+    pub(super) fn proposed(&mut self, commands: usize) {
+        self.queue.drain(..commands.min(self.queue.len()));
+    }
+
+    pub(super) fn take_queue(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.queue)
+    }
+
+    /// Commands that another replica forwards, or that this one wants.
+    pub(super) fn enqueue(&mut self, commands: impl IntoIterator<Item = Command>, now: Duration) {
+        for command in commands {
+            if let Command::Call(call) = &command
+                && let Some(heard) = self.heard.get_mut(&call.session)
+            {
+                *heard = now;
+            }
+            self.queue.push(command);
+        }
+    }
+
+    /// Puts everything that is waited for into the queue again.
+    pub(super) fn ask_again(&mut self, me: ReplicaId) {
+        self.queue.clear();
+        self.queue.extend(self.opens.iter().map(|connection| Command::Open(me, *connection)));
+        self.queue.extend(self.calls.values().map(|waiting| Command::Call(waiting.call.clone())));
+        self.queue.extend(self.closes.keys().map(|session| Command::Close(*session)));
+        let asked = std::mem::take(&mut self.reads.asked);
+        self.reads.new.extend(asked.into_values().flat_map(|(_, reads)| reads));
+    }
+
+    fn ask_overdue(&mut self, now: Duration) {
+        for waiting in self.calls.values_mut().filter(|waiting| waiting.asked + ASK_AGAIN <= now) {
+            waiting.asked = now;
+            self.queue.push(Command::Call(waiting.call.clone()));
+        }
+        let overdue = |(since, _): &(Duration, Vec<Read>)| *since + READ_AGAIN <= now;
+        let numbers: Vec<u64> = self
+            .reads
+            .asked
+            .iter()
+            .filter(|(_, asked)| overdue(asked))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            if let Some((_, reads)) = self.reads.asked.remove(&number) {
+                self.reads.new.extend(reads);
+            }
+        }
+    }
+
+    /// Remembers who waits for that call; false if its connection has too much open.
+    fn wait(&mut self, connection: ConnectionId, call: &Call, now: Duration) -> bool {
+        if !self.charge(connection, call) {
+            return false;
+        }
+        let waiting = Waiting { connection, call: call.clone(), asked: now };
+        if let Some(before) = self.calls.insert((call.session, call.sequence), waiting) {
+            self.discharge(before.connection, &before.call);
+        }
+        true
+    }
+
+    fn charge(&mut self, connection: ConnectionId, call: &Call) -> bool {
+        let load = self.connections.entry(connection).or_default();
+        load.calls += 1;
+        load.bytes += call.arguments.len();
+        load.calls <= CONNECTION_CALLS_MAX
+            && load.bytes <= CONNECTION_BYTES_MAX
+            && call.method.len() <= METHOD_BYTES_MAX
+    }
+
+    fn discharge(&mut self, connection: ConnectionId, call: &Call) {
+        if let Some(load) = self.connections.get_mut(&connection) {
+            load.calls -= 1;
+            load.bytes -= call.arguments.len();
+        }
+    }
+
+    pub(super) fn disconnected(&mut self, connection: ConnectionId) {
+        let load = self.connections.remove(&connection).unwrap_or_default();
+        if load.calls > 0 {
+            self.calls.retain(|_, waiting| waiting.connection != connection);
+            self.reads.new.retain(|read| read.connection != connection);
+        }
+        self.opens.remove(&connection);
+        self.closes.retain(|_, closing| *closing != connection);
+        self.seen.retain(|_, seen| *seen != connection);
+    }
+
+    pub(super) fn effect(
+        &mut self,
+        effect: Effect,
+        me: ReplicaId,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        match effect {
+            Effect::Opened(replica, connection, result) => {
+                if let Ok(session) = result {
+                    self.heard.insert(session, now);
+                }
+                if replica == me && self.opens.remove(&connection) {
+                    if let Ok(session) = result {
+                        self.seen.insert(session, connection);
+                    }
+                    let answer = result.map_or_else(Answer::NotOpened, Answer::Opened);
+                    actions.push(Action::Answer(connection, answer));
+                }
+            }
+            Effect::Replied(session, sequence, outcome) => {
+                self.reply(session, sequence, outcome, actions);
+            }
+            Effect::Ended(session, ending) => {
+                self.heard.remove(&session);
+                if let Some(connection) = self.closes.remove(&session) {
+                    actions.push(Action::Answer(connection, Answer::Closed(session)));
+                }
+                if let Some(connection) =
+                    self.seen.remove(&session).filter(|_| ending == Ending::Expired)
+                {
+                    actions.push(Action::Answer(connection, Answer::Expired(session)));
+                }
+            }
+            Effect::Host(_) | Effect::Skip(_) => {}
+        }
+    }
+
+    pub(super) fn reply(
+        &mut self,
+        session: SessionId,
+        sequence: u64,
+        outcome: Outcome,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(waiting) = self.calls.remove(&(session, sequence)) {
+            self.discharge(waiting.connection, &waiting.call);
+            actions.push(Action::Answer(waiting.connection, Answer::Reply { sequence, outcome }));
+        }
+    }
+
+    pub(super) fn reply_read(&mut self, number: u64, outcome: Outcome, actions: &mut Vec<Action>) {
+        if let Some((connection, sequence)) = self.reads.hosted.remove(&number) {
+            actions.push(Action::Answer(connection, Answer::Reply { sequence, outcome }));
+        }
+    }
+
+    pub(super) fn reads_confirmed(&mut self, confirmed: Vec<(u64, u64)>) {
+        for (number, index) in confirmed {
+            if let Some((_, reads)) = self.reads.asked.remove(&number) {
+                self.reads.confirmed.entry(index).or_default().extend(reads);
+            }
+        }
+    }
+
+    pub(super) fn tell_all(&self, answer: &Answer, actions: &mut Vec<Action>) {
+        actions.extend(
+            self.connections.keys().map(|connection| Action::Answer(*connection, answer.clone())),
+        );
+    }
+
+    fn hear(&mut self, session: SessionId, connection: ConnectionId, now: Duration) {
+        if let Some(heard) = self.heard.get_mut(&session) {
+            *heard = now;
+        }
+        self.heard_here.insert(session);
+        self.seen.insert(session, connection);
+    }
+
+    pub(super) fn hear_of(&mut self, sessions: Vec<SessionId>, now: Duration) {
+        for session in sessions {
+            if let Some(heard) = self.heard.get_mut(&session) {
+                *heard = now;
+            }
+        }
+    }
+
+    /// A new leader knows not who was heard of: everybody gets the whole time again.
+    pub(super) fn hear_all(&mut self, sessions: impl Iterator<Item = SessionId>, now: Duration) {
+        self.heard = sessions.map(|session| (session, now)).collect();
+    }
+
+    fn silent(&mut self, since: Duration) -> Vec<SessionId> {
+        self.heard_here.clear();
+        self.heard
+            .iter()
+            .filter(|(_, heard)| **heard < since)
+            .map(|(session, _)| *session)
+            .collect()
+    }
+}
+
+fn shorten(name: &str) -> String {
+    name.chars().take(64).collect()
+}

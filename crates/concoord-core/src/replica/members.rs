@@ -1,0 +1,427 @@
+//! Who is a member: how newcomers become voters and how those who are gone cease to be.
+//! `docs/internals/members.md` has the reasoning.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Action, Phase, Replica};
+use crate::call::SessionId;
+use crate::limits::MEMBERS_MAX;
+use crate::log::Command;
+use crate::view::{Change, Member, ReplicaId, Role, View};
+use crate::wire::{PeerMessage, Purpose};
+
+/// Ticks between two looks at what is overdue.
+const MINDING_TICKS: u64 = 20;
+
+/// Ticks between two times of asking for membership, or for leave.
+const ASKING_TICKS: u64 = 10;
+
+/// How long somebody who lives at a lost address and refuses to be greeted is left alone.
+const DECLINED: Duration = Duration::from_secs(5);
+
+/// How quickly a learner must get through what was logged when it started, to be promoted.
+const CATCH_UP_MAX: Duration = Duration::from_millis(200);
+
+/// What a replica notices of the others. None of this is replicated.
+#[derive(Default)]
+pub(super) struct Watch {
+    heard: BTreeMap<ReplicaId, Duration>,
+    /// Processes that are proven to be gone.
+    dead: BTreeSet<ReplicaId>,
+    /// Members that this replica exchanged messages with while both were members.
+    met: BTreeSet<ReplicaId>,
+    /// Members that are about to stop.
+    leaving: BTreeSet<ReplicaId>,
+    /// Newcomers that ask to be members.
+    joining: BTreeMap<ReplicaId, (Member, Duration)>,
+    /// What each learner has to reach, and when it was set that.
+    goals: BTreeMap<ReplicaId, (u64, Duration)>,
+    /// Calls that crashed their object, and where.
+    crashes: BTreeMap<(SessionId, u64), Crash>,
+}
+
+#[derive(Default)]
+struct Crash {
+    failed: BTreeSet<ReplicaId>,
+    ran: bool,
+}
+
+impl Watch {
+    pub(super) fn heard(&mut self, id: ReplicaId, now: Duration) {
+        self.heard.insert(id, now);
+        self.met.insert(id);
+    }
+
+    pub(super) fn heard_within(&self, id: ReplicaId, now: Duration, silence: Duration) -> bool {
+        self.heard.get(&id).is_some_and(|heard| *heard + silence >= now)
+    }
+
+    /// A new leader has listened to nobody so far: everybody gets the whole time again.
+    pub(super) fn new_leader(&mut self, now: Duration) {
+        self.heard.values_mut().for_each(|heard| *heard = now);
+        self.goals.clear();
+    }
+
+    /// What there is to say while no leader is known.
+    pub(super) fn no_quorum(
+        &self,
+        view: &View,
+        me: ReplicaId,
+        now: Duration,
+        silence: Duration,
+    ) -> String {
+        let (near, far): (Vec<&Member>, Vec<&Member>) = view
+            .voters()
+            .partition(|voter| voter.id == me || self.heard_within(voter.id, now, silence));
+        let voters = near.len() + far.len();
+        if far.is_empty() || 2 * near.len() > voters {
+            return "no leader at the moment, the replicas are electing one".into();
+        }
+        let silent: Vec<String> = far.iter().map(|member| member.address.to_string()).collect();
+        let missing = voters / 2 + 1 - near.len();
+        format!(
+            "no quorum: {} of {voters} replicas can't be reached ({}); calls go on when {missing} of them can",
+            far.len(),
+            silent.join(", ")
+        )
+    }
+}
+
+impl Replica {
+    pub(super) fn ask_to_join(&mut self) {
+        if !self.ticks.is_multiple_of(ASKING_TICKS) {
+            return;
+        }
+        let member = self.config.member.clone();
+        let peers: Vec<ReplicaId> = self.known.keys().copied().collect();
+        self.actions.extend(
+            peers.into_iter().map(|id| Action::Send(id, PeerMessage::Join(member.clone()))),
+        );
+    }
+
+    /// A newcomer asks to be a member.
+    pub(super) fn newcomer(&mut self, member: Member) {
+        if self.consensus.is_leader() {
+            self.watch.joining.insert(member.id, (member, self.now));
+            self.mind_members();
+        } else if let Some(leader) = self.consensus.leader().filter(|_| self.view().is_some()) {
+            self.actions.push(Action::Send(leader, PeerMessage::Join(member)));
+        }
+    }
+
+    /// This replica is told to stop.
+    pub(super) fn leave(&mut self) {
+        if self.phase != Phase::Member || self.machine.state.view.voters().count() < 2 {
+            self.stop(Ok("stopped".into()));
+            return;
+        }
+        self.phase = Phase::Leaving;
+        self.ask_to_leave();
+    }
+
+    fn ask_to_leave(&mut self) {
+        let me = self.config.member.id;
+        if self.consensus.is_leader() {
+            let others = self.machine.state.view.voters().filter(|voter| voter.id != me);
+            if let Some(heir) =
+                others.max_by_key(|voter| self.consensus.matched(voter.id)).map(|voter| voter.id)
+            {
+                self.consensus.transfer(heir);
+            }
+        } else if let Some(leader) = self.consensus.leader() {
+            self.actions.push(Action::Send(leader, PeerMessage::Leave));
+        }
+    }
+
+    pub(super) fn leaver(&mut self, id: ReplicaId) {
+        self.watch.leaving.insert(id);
+        self.mind_members();
+    }
+
+    /// What a member does at each tick.
+    pub(super) fn mind_cluster(&mut self) {
+        if self.ticks.is_multiple_of(MINDING_TICKS) {
+            self.mind_clients();
+            let declined = self.declined.len();
+            self.declined.retain(|_, since| *since + DECLINED >= self.now);
+            if self.declined.len() < declined {
+                self.actions.push(Action::Contacts);
+            }
+        }
+        if self.phase == Phase::Leaving && self.ticks.is_multiple_of(ASKING_TICKS) {
+            self.ask_to_leave();
+        }
+        self.go_solo_if_proven();
+        self.mind_members();
+    }
+
+    /// Lets the leader make the next change of the members that is due.
+    pub(super) fn mind_members(&mut self) {
+        if !self.consensus.is_settled_leader() || self.consensus.is_changing() {
+            return;
+        }
+        self.watch.joining.retain(|_, (_, asked)| *asked + Duration::from_secs(1) >= self.now);
+        if let Some(change) =
+            self.removal().or_else(|| self.promotion()).or_else(|| self.addition())
+        {
+            self.consensus.propose_change(&change);
+        }
+    }
+
+    fn removal(&self) -> Option<Change> {
+        let view = &self.machine.state.view;
+        let me = self.config.member.id;
+        let gone =
+            view.members.iter().map(|(member, role)| (member, *role)).find(|(member, role)| {
+                let id = member.id;
+                let replaced = || {
+                    self.watch
+                        .joining
+                        .values()
+                        .any(|(new, _)| new.address == member.address && new.id != id)
+                };
+                id != me
+                    && (self.watch.leaving.contains(&id)
+                        || self.watch.dead.contains(&id)
+                        || replaced()
+                        || self.is_silent(id)
+                            && (*role == Role::Learner || self.others_are_enough()))
+            });
+        gone.map(|(member, _)| Change::Remove(member.id))
+    }
+
+    fn is_silent(&self, id: ReplicaId) -> bool {
+        !self.watch.heard_within(id, self.now, self.config.dead_timeout)
+    }
+
+    /// Whether those that are not silent are a majority of a membership of three or more.
+    /// Between two, silence proves nothing.
+    fn others_are_enough(&self) -> bool {
+        let me = self.config.member.id;
+        let voters: Vec<ReplicaId> =
+            self.machine.state.view.voters().map(|voter| voter.id).collect();
+        let awake = voters.iter().filter(|id| **id == me || !self.is_silent(**id)).count();
+        voters.len() > 2 && 2 * awake > voters.len()
+    }
+
+    /// A learner that keeps up with the log counts from now on.
+    fn promotion(&mut self) -> Option<Change> {
+        let learners: Vec<ReplicaId> = self
+            .machine
+            .state
+            .view
+            .members
+            .iter()
+            .filter(|(_, role)| *role == Role::Learner)
+            .map(|(member, _)| member.id)
+            .collect();
+        self.watch.goals.retain(|id, _| learners.contains(id));
+        let last = self.consensus.last();
+        for id in learners {
+            let matched = self.consensus.matched(id);
+            let (goal, since) = *self.watch.goals.entry(id).or_insert((last, self.now));
+            if matched < goal || matched == 0 {
+                continue;
+            }
+            if since + CATCH_UP_MAX >= self.now
+                && self.watch.heard_within(id, self.now, CATCH_UP_MAX)
+            {
+                return Some(Change::Promote(id));
+            }
+            self.watch.goals.insert(id, (last, self.now));
+        }
+        None
+    }
+
+    fn addition(&self) -> Option<Change> {
+        let view = &self.machine.state.view;
+        if view.members.len() >= MEMBERS_MAX {
+            return None;
+        }
+        let mut newcomers = self.watch.joining.values().map(|(member, _)| member);
+        newcomers.find(|member| view.member(member.id).is_none()).cloned().map(Change::Add)
+    }
+
+    /// The process of that peer is gone for good.
+    pub(super) fn peer_dead(&mut self, id: ReplicaId) {
+        self.watch.dead.insert(id);
+        self.peer_lost(id);
+        self.go_solo_if_proven();
+        self.mind_members();
+    }
+
+    /// Goes on alone if the only other voter is proven to be gone. Sound because under two
+    /// voters each decided entry is on both, so this one has all of them; and because the other
+    /// can never speak again, so there is nobody to disagree with.
+    fn go_solo_if_proven(&mut self) {
+        let me = self.config.member.id;
+        let view = &self.machine.state.view;
+        let voters: Vec<ReplicaId> = view.voters().map(|voter| voter.id).collect();
+        let other = match voters.as_slice() {
+            [first, second] if *first == me => *second,
+            [first, second] if *second == me => *first,
+            _ => return,
+        };
+        let proven = self.watch.dead.contains(&other) && self.watch.met.contains(&other);
+        if !proven || self.consensus.may_grow() {
+            return;
+        }
+        let gone = view.member(other).map(|member| member.address.to_string()).unwrap_or_default();
+        let text = format!("the process of {gone} is gone, going on as the only replica");
+        let others = view.members.iter().map(|(member, _)| member.id).filter(|id| *id != me);
+        self.actions.extend(others.map(Action::HangUp));
+        self.note(tracing::Level::WARN, text);
+        self.consensus.go_solo();
+        self.machine.state.view.go_solo(me);
+        self.view_changed();
+    }
+
+    pub(super) fn apply_change(&mut self, change: Change) {
+        let me = self.config.member.id;
+        let removed = match &change {
+            Change::Remove(id) => Some(*id),
+            Change::Add(_) | Change::Promote(_) => None,
+        };
+        self.machine.state.view.apply(change);
+        if let Some(id) = removed {
+            if id != me && self.consensus.is_leader() {
+                let view = self.machine.state.view.clone();
+                self.actions.push(Action::Send(id, PeerMessage::Removed(view)));
+            }
+            // What it asked for before it left.
+            self.watch.joining.remove(&id);
+            self.watch.leaving.remove(&id);
+            self.known.remove(&id);
+            self.actions.push(Action::HangUp(id));
+        }
+        self.view_changed();
+        if removed == Some(me) {
+            self.removed_by(&self.machine.state.view.clone());
+        }
+    }
+
+    /// The others say that this replica is no member any more.
+    pub(super) fn removed_by(&mut self, view: &View) {
+        let mine = &self.machine.state.view;
+        if (view.lineage, view.number) < (mine.lineage, mine.number)
+            || view.member(self.config.member.id).is_some()
+        {
+            return;
+        }
+        if self.phase == Phase::Leaving {
+            self.stop(Ok("left the cluster".into()));
+        } else {
+            let addresses = view.members.iter().map(|(member, _)| member.address).collect();
+            self.restart(
+                addresses,
+                "the others went on without this replica; joining again".into(),
+            );
+        }
+    }
+
+    pub(super) fn view_changed(&mut self) {
+        let view = self.machine.state.view.clone();
+        if view.member(self.config.member.id).is_some() && self.phase == Phase::Joining {
+            self.phase = Phase::Member;
+        }
+        // Silence counts from when one could speak.
+        for (member, _) in &view.members {
+            self.watch.heard.entry(member.id).or_insert(self.now);
+        }
+        self.watch.heard.retain(|id, _| view.member(*id).is_some());
+        self.watch.dead.retain(|id| view.member(*id).is_some());
+        self.declined.clear();
+        self.actions.push(Action::View(view));
+        self.actions.push(Action::Contacts);
+    }
+
+    /// The worker can't run that call.
+    pub(super) fn host_failed(&mut self, number: u64) {
+        let Some((session, sequence)) = self.machine.hosted(number) else { return };
+        let text = format!("call {sequence} of session {session} crashed the object twice");
+        self.note(tracing::Level::ERROR, text);
+        let me = self.config.member.id;
+        let failed = PeerMessage::Failed(session, sequence);
+        let others: Vec<ReplicaId> =
+            self.machine.state.view.voters().map(|voter| voter.id).filter(|id| *id != me).collect();
+        self.actions.extend(others.into_iter().map(|id| Action::Send(id, failed.clone())));
+        self.crashed(me, session, sequence);
+    }
+
+    /// That call crashed the object of that replica. When a majority says so, and none ran it,
+    /// the log decides that none ever will.
+    pub(super) fn crashed(&mut self, by: ReplicaId, session: SessionId, sequence: u64) {
+        let ran = self.machine.state.sessions.has_run(session, sequence);
+        let me = self.config.member.id;
+        if ran && by != me {
+            self.actions.push(Action::Send(by, PeerMessage::Ran(session, sequence)));
+        }
+        let crash = self.watch.crashes.entry((session, sequence)).or_default();
+        crash.failed.insert(by);
+        crash.ran |= ran;
+        let voters: Vec<ReplicaId> =
+            self.machine.state.view.voters().map(|voter| voter.id).collect();
+        let failed = voters.iter().filter(|id| crash.failed.contains(id)).count();
+        if self.consensus.is_leader() && !crash.ran && 2 * failed > voters.len() {
+            self.watch.crashes.remove(&(session, sequence));
+            self.clients.enqueue([Command::Skip(session, sequence)], self.now);
+        }
+    }
+
+    /// Another replica ran a call that crashes here: its state is the one that counts.
+    pub(super) fn ran_elsewhere(&mut self, session: SessionId, sequence: u64) {
+        let crashed_here = self
+            .watch
+            .crashes
+            .get(&(session, sequence))
+            .is_some_and(|crash| crash.failed.contains(&self.config.member.id));
+        if crashed_here {
+            let me = self.config.member.id;
+            let addresses = self.machine.state.view.members.iter().map(|(member, _)| member);
+            let addresses =
+                addresses.filter(|member| member.id != me).map(|member| member.address).collect();
+            self.restart(
+                addresses,
+                "a call crashed here that ran elsewhere; joining again for their state".into(),
+            );
+        }
+    }
+}
+
+impl Replica {
+    /// Whom the shell keeps a connection to, dialling again when it breaks.
+    #[must_use]
+    pub fn contacts(&self) -> Vec<super::Contact> {
+        use super::Contact;
+        let me = &self.config.member;
+        let stream = |member: &Member| Contact {
+            address: member.address,
+            id: Some(member.id),
+            purpose: Purpose::Stream,
+        };
+        let mut contacts: BTreeSet<Contact> = BTreeSet::new();
+        if let Some(view) = self.view() {
+            contacts.extend(view.members.iter().map(|(member, _)| stream(member)));
+            let lost = view.lost.iter().filter(|address| !self.declined.contains_key(address));
+            contacts.extend(lost.map(|address| Contact {
+                address: *address,
+                id: None,
+                purpose: Purpose::Greet,
+            }));
+        } else if self.phase == Phase::Joining {
+            let bootstrap = self.config.bootstrap.iter();
+            contacts.extend(bootstrap.map(|address| Contact {
+                address: *address,
+                id: None,
+                purpose: Purpose::Stream,
+            }));
+            let bootstrap = |member: &&Member| !self.config.bootstrap.contains(&member.address);
+            contacts.extend(self.known.values().filter(bootstrap).map(stream));
+        }
+        contacts
+            .into_iter()
+            .filter(|contact| contact.address != me.address && contact.id != Some(me.id))
+            .collect()
+    }
+}

@@ -1,0 +1,180 @@
+//! How replicas greet each other, and what they say.
+
+use std::net::SocketAddr;
+
+use super::{Action, Phase, Replica};
+use crate::view::{ReplicaId, View};
+use crate::wire::{PeerHello, PeerMessage, Purpose, Welcome};
+
+impl Replica {
+    /// The hello for connections of that purpose.
+    #[must_use]
+    pub fn hello(&self, purpose: Purpose) -> PeerHello {
+        PeerHello {
+            member: self.config.member.clone(),
+            cluster: self.view().map(|view| (view.cluster, view.lineage, view.number)),
+            class: self.machine.interface().class.clone(),
+            runtime: self.config.runtime.clone(),
+            purpose,
+        }
+    }
+
+    /// Answers the hello of a peer. [`Welcome::Peer`] accepts: messages of a
+    /// [`Purpose::Stream`] or [`Purpose::Snapshot`] connection are then given to
+    /// [`Replica::step`] as they come, from the member that the hello names.
+    pub fn greet_peer(&mut self, hello: &PeerHello) -> Welcome {
+        let welcome = self.judge(hello);
+        match &welcome {
+            Welcome::Peer { .. }
+                if hello.purpose == Purpose::Stream && self.phase == Phase::Joining =>
+            {
+                if self.known.insert(hello.member.id, hello.member.clone()).is_none() {
+                    self.actions.push(Action::Contacts);
+                }
+            }
+            Welcome::Refused(reason) => {
+                let text = format!("refused {}: {reason}", hello.member.address);
+                self.note(tracing::Level::WARN, text);
+            }
+            Welcome::NotYet(_) => self.follow_greeting(hello),
+            Welcome::Peer { .. } | Welcome::Client { .. } | Welcome::Removed(_) => {}
+        }
+        welcome
+    }
+
+    fn judge(&self, hello: &PeerHello) -> Welcome {
+        let class = &self.machine.interface().class;
+        if hello.class != *class {
+            return Welcome::Refused(format!("this cluster hosts {class}, not {}", hello.class));
+        }
+        if hello.runtime != self.config.runtime {
+            let (theirs, ours) = (&hello.runtime, &self.config.runtime);
+            return Welcome::Refused(format!(
+                "the object would behave differently: {theirs} there, {ours} here"
+            ));
+        }
+        if hello.member.id == self.config.member.id {
+            return Welcome::Refused("that is this replica itself".into());
+        }
+        let welcome =
+            || Welcome::Peer { member: self.config.member.clone(), view: self.view().cloned() };
+        match (self.view(), hello.cluster) {
+            (None, Some(_)) if self.phase == Phase::Joining => welcome(),
+            (None, _) => Welcome::NotYet(self.not_ready().unwrap_or_default()),
+            (Some(_), None) => welcome(),
+            (Some(view), Some((cluster, lineage, number))) if view.cluster == cluster => {
+                let behind = (lineage, number) <= (view.lineage, view.number);
+                if behind
+                    && view.member(hello.member.id).is_none()
+                    && hello.purpose != Purpose::Greet
+                {
+                    Welcome::Removed(view.clone())
+                } else {
+                    welcome()
+                }
+            }
+            (Some(view), Some(_)) if self.is_untouched(view) => {
+                Welcome::NotYet("the replica joins the cluster that greets it".into())
+            }
+            (Some(view), Some((cluster, ..))) => {
+                Welcome::Refused(format!("this is cluster {}, not {cluster}", view.cluster))
+            }
+        }
+    }
+
+    /// Whether this cluster is this replica alone and nobody ever had a session with it.
+    fn is_untouched(&self, view: &View) -> bool {
+        view.members.len() == 1 && view.lineage == 0 && self.machine.state.sessions.opened() == 0
+    }
+
+    /// A cluster that this address belonged to is alive: a bootstrap that was started again
+    /// joins it.
+    fn follow_greeting(&mut self, hello: &PeerHello) {
+        let fresh = match self.phase {
+            Phase::Greeting { .. } => true,
+            Phase::Member => self.is_untouched(&self.machine.state.view),
+            Phase::Joining | Phase::Leaving | Phase::Over => false,
+        };
+        if fresh && hello.cluster.is_some() {
+            let address = hello.member.address;
+            self.restart(
+                vec![address],
+                format!("{address} knows this address as a member's; joining its cluster"),
+            );
+        }
+    }
+
+    /// A replica answered our hello.
+    pub(super) fn welcomed(&mut self, address: SocketAddr, welcome: Welcome) {
+        match welcome {
+            Welcome::Peer { member, .. } => {
+                if self.phase == Phase::Joining && member.id != self.config.member.id {
+                    self.known.insert(member.id, member);
+                }
+            }
+            Welcome::Removed(view) if self.phase != Phase::Joining => self.removed_by(&view),
+            Welcome::Refused(reason)
+                if self.phase == Phase::Joining && self.config.bootstrap.contains(&address) =>
+            {
+                self.stop(Err(format!("{address} refuses this replica: {reason}")));
+            }
+            Welcome::Refused(reason) => {
+                self.note(
+                    tracing::Level::WARN,
+                    format!("{address} refuses this replica: {reason}"),
+                );
+                self.declined.insert(address, self.now);
+                self.actions.push(Action::Contacts);
+            }
+            Welcome::NotYet(reason) => {
+                self.note(tracing::Level::DEBUG, format!("{address}: {reason}"));
+            }
+            Welcome::Removed(_) | Welcome::Client { .. } => {}
+        }
+    }
+
+    pub(super) fn peer_reached(&mut self, id: ReplicaId) {
+        self.watch.heard(id, self.now);
+        if self.phase == Phase::Joining {
+            self.actions.push(Action::Send(id, PeerMessage::Join(self.config.member.clone())));
+        }
+        if self.consensus.leader() == Some(id) {
+            self.clients.ask_again(self.config.member.id);
+        }
+    }
+
+    pub(super) fn peer_lost(&mut self, id: ReplicaId) {
+        self.consensus.unreachable(id);
+        if self.consensus.leader() == Some(id) && self.view().is_some() {
+            let me = self.config.member.id;
+            let heirs = self
+                .machine
+                .state
+                .view
+                .voters()
+                .filter(|voter| voter.id != id && voter.id < me)
+                .count();
+            self.consensus.leader_lost(u32::try_from(heirs).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// A peer speaks.
+    pub(super) fn message(&mut self, from: ReplicaId, message: PeerMessage) {
+        self.watch.heard(from, self.now);
+        match message {
+            PeerMessage::Consensus(envelope) => {
+                let ours = envelope.from() == from && envelope.to() == self.config.member.id;
+                if ours && !matches!(self.phase, Phase::Greeting { .. }) {
+                    self.consensus.receive(envelope);
+                }
+            }
+            PeerMessage::Forward(commands) => self.clients.enqueue(commands, self.now),
+            PeerMessage::Join(member) => self.newcomer(member),
+            PeerMessage::Leave => self.leaver(from),
+            PeerMessage::Removed(view) => self.removed_by(&view),
+            PeerMessage::Heard(sessions) => self.clients.hear_of(sessions, self.now),
+            PeerMessage::Failed(session, sequence) => self.crashed(from, session, sequence),
+            PeerMessage::Ran(session, sequence) => self.ran_elsewhere(session, sequence),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Sessions: what makes each call take effect once.
+//!
+//! The table is replicated state. It is asked when a call is *applied*, not when it is proposed:
+//! two leaders can both put the same call into the log, and all replicas must see alike which
+//! one is the first.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::{Call, Outcome, Refusal, SessionId};
+use crate::limits::{SESSION_CALLS_MAX, SESSION_REPLY_BYTES_MAX, SESSIONS_MAX};
+
+/// All open sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sessions {
+    open: BTreeMap<SessionId, Session>,
+    /// How many were ever opened. The next one's number is one more, so that none is given out
+    /// twice.
+    opened: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Session {
+    /// Replies below this number have reached the client and are forgotten.
+    acked: u64,
+    /// Calls from `acked` on that were applied.
+    kept: BTreeMap<u64, Kept>,
+    reply_bytes: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Kept {
+    /// The worker has it; the outcome follows.
+    Running,
+    Done(Outcome),
+    /// Came from the worker. Workers finish when they do, so nothing that is decided while
+    /// applying may depend on it: its bytes do not count.
+    Late(Outcome),
+}
+
+/// What to do with a call that the log brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is the first time: run it.
+    Run,
+    /// It has run, or never will: this is the reply.
+    Answer(Outcome),
+    /// It is running; the reply follows.
+    Wait,
+}
+
+impl Sessions {
+    pub(crate) fn open(&mut self) -> Result<SessionId, Refusal> {
+        if self.open.len() >= SESSIONS_MAX {
+            return Err(Refusal::TooManySessions);
+        }
+        self.opened += 1;
+        let id = SessionId(self.opened);
+        self.open.insert(id, Session::default());
+        Ok(id)
+    }
+
+    pub(crate) fn close(&mut self, id: SessionId) -> bool {
+        self.open.remove(&id).is_some()
+    }
+
+    pub(crate) fn contains(&self, id: SessionId) -> bool {
+        self.open.contains_key(&id)
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SessionId> {
+        self.open.keys().copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// How many were ever opened.
+    pub(crate) const fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// Decides on a call. After [`Verdict::Run`] the caller says how it ended with
+    /// [`Sessions::done`], or first that it runs elsewhere with [`Sessions::running`].
+    pub(crate) fn admit(&mut self, call: &Call) -> Verdict {
+        let Some(session) = self.open.get_mut(&call.session) else {
+            return Verdict::Answer(Outcome::Refused(Refusal::SessionExpired));
+        };
+        session.acknowledge(call.acked);
+        if call.sequence < session.acked || call.sequence == 0 {
+            return Verdict::Answer(Outcome::Refused(Refusal::Superseded));
+        }
+        match session.kept.get(&call.sequence) {
+            Some(Kept::Done(outcome) | Kept::Late(outcome)) => Verdict::Answer(outcome.clone()),
+            Some(Kept::Running) => Verdict::Wait,
+            None if session.is_full(call.sequence) => {
+                Verdict::Answer(Outcome::Refused(Refusal::TooManyCalls))
+            }
+            None => Verdict::Run,
+        }
+    }
+
+    /// Whether that call has run here and its reply is still kept.
+    pub(crate) fn has_run(&self, id: SessionId, sequence: u64) -> bool {
+        let kept = self.open.get(&id).and_then(|session| session.kept.get(&sequence));
+        matches!(kept, Some(Kept::Done(_) | Kept::Late(_)))
+    }
+
+    /// That call is with the worker.
+    pub(crate) fn running(&mut self, id: SessionId, sequence: u64) {
+        if let Some(session) = self.open.get_mut(&id) {
+            session.kept.insert(sequence, Kept::Running);
+        }
+    }
+
+    /// That call ended so. Kept for as long as the session lives and has not acknowledged it.
+    pub(crate) fn done(&mut self, id: SessionId, sequence: u64, outcome: &Outcome) {
+        let Some(session) = self.open.get_mut(&id) else { return };
+        if sequence < session.acked {
+            return;
+        }
+        if let Some(running) = session.kept.get_mut(&sequence) {
+            *running = Kept::Late(outcome.clone());
+        } else {
+            session.reply_bytes += outcome.size();
+            session.kept.insert(sequence, Kept::Done(outcome.clone()));
+        }
+    }
+}
+
+impl Session {
+    fn acknowledge(&mut self, acked: u64) {
+        if acked <= self.acked {
+            return;
+        }
+        self.acked = acked;
+        while let Some(entry) = self.kept.first_entry().filter(|entry| *entry.key() < acked) {
+            if let Kept::Done(outcome) = entry.remove() {
+                self.reply_bytes -= outcome.size();
+            }
+        }
+    }
+
+    fn is_full(&self, sequence: u64) -> bool {
+        sequence - self.acked > SESSION_CALLS_MAX || self.reply_bytes > SESSION_REPLY_BYTES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn call(session: SessionId, sequence: u64, acked: u64) -> Call {
+        let (object, method, arguments) = (String::new(), "increment".into(), Bytes::new());
+        Call { session, sequence, acked, object, method, arguments }
+    }
+
+    fn returned(byte: u8) -> Outcome {
+        Outcome::Returned(Bytes::copy_from_slice(&[byte]))
+    }
+
+    #[test]
+    fn a_call_runs_once_and_its_reply_is_kept() {
+        let mut sessions = Sessions::default();
+        let id = sessions.open().unwrap();
+        assert_eq!(sessions.admit(&call(id, 1, 1)), Verdict::Run);
+        sessions.done(id, 1, &returned(7));
+        assert_eq!(sessions.admit(&call(id, 1, 1)), Verdict::Answer(returned(7)));
+    }
+
+    #[test]
+    fn numbers_may_arrive_in_any_order() {
+        let mut sessions = Sessions::default();
+        let id = sessions.open().unwrap();
+        for sequence in [3, 1, 2] {
+            assert_eq!(sessions.admit(&call(id, sequence, 1)), Verdict::Run);
+            sessions.done(id, sequence, &returned(0));
+        }
+    }
+
+    #[test]
+    fn what_was_acknowledged_is_forgotten_and_never_runs_again() {
+        let mut sessions = Sessions::default();
+        let id = sessions.open().unwrap();
+        sessions.admit(&call(id, 1, 1));
+        sessions.done(id, 1, &returned(7));
+        assert_eq!(sessions.admit(&call(id, 2, 2)), Verdict::Run);
+        assert_eq!(
+            sessions.admit(&call(id, 1, 1)),
+            Verdict::Answer(Outcome::Refused(Refusal::Superseded))
+        );
+        assert_eq!(sessions.open[&id].reply_bytes, 0);
+    }
+
+    #[test]
+    fn a_call_that_runs_elsewhere_is_not_run_again() {
+        let mut sessions = Sessions::default();
+        let id = sessions.open().unwrap();
+        assert_eq!(sessions.admit(&call(id, 1, 1)), Verdict::Run);
+        sessions.running(id, 1);
+        assert_eq!(sessions.admit(&call(id, 1, 1)), Verdict::Wait);
+    }
+
+    #[test]
+    fn after_the_end_of_a_session_its_calls_never_run() {
+        let mut sessions = Sessions::default();
+        let id = sessions.open().unwrap();
+        assert!(sessions.close(id));
+        assert_eq!(
+            sessions.admit(&call(id, 1, 1)),
+            Verdict::Answer(Outcome::Refused(Refusal::SessionExpired))
+        );
+        assert_ne!(sessions.open().unwrap(), id);
+    }
+
+    #[test]
+    fn a_session_that_never_acknowledges_is_bounded() {
+        let mut sessions = Sessions::default();
+        let id = sessions.open().unwrap();
+        let refused = Verdict::Answer(Outcome::Refused(Refusal::TooManyCalls));
+        assert_eq!(sessions.admit(&call(id, SESSION_CALLS_MAX + 1, 0)), refused);
+        sessions.admit(&call(id, 1, 1));
+        sessions.done(id, 1, &Outcome::Returned(Bytes::from(vec![0; SESSION_REPLY_BYTES_MAX])));
+        assert_eq!(sessions.admit(&call(id, 2, 1)), refused);
+        assert_eq!(sessions.admit(&call(id, 2, 2)), Verdict::Run);
+    }
+}

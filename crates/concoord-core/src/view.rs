@@ -1,0 +1,162 @@
+//! Who replicates: the members, and how they are known to each other.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::LOST_MAX;
+
+/// One life of one replica process. In memory mode a replica that restarts is another one: what
+/// it had promised died with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ReplicaId(pub u64);
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A cluster from its bootstrap on, whoever its members become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClusterId(pub u64);
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// The operating system's process behind a replica, for the proof that it is gone: only a
+/// process of the same boot and pid namespace can be watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// The boot id of the kernel.
+    pub boot: String,
+    /// The inode of the pid namespace.
+    pub namespace: u64,
+    /// The process id in that namespace.
+    pub pid: u32,
+    /// When it started, in clock ticks after boot: a pid that is used again differs here.
+    pub started: u64,
+}
+
+/// A replica as the others know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its incarnation.
+    pub id: ReplicaId,
+    /// Where clients and peers reach it.
+    pub address: SocketAddr,
+    /// Its process, where the system tells.
+    pub process: Option<Process>,
+}
+
+/// What a member may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Counts in quorums.
+    Voter,
+    /// Receives the log, counts nowhere: it has not caught up yet.
+    Learner,
+}
+
+/// The membership as the log has decided it: the same on every replica that has applied as much.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// How often a survivor has gone on alone; see `docs/internals/members.md`.
+    pub lineage: u64,
+    /// One more with each change of the members.
+    pub number: u64,
+    /// In order of their ids.
+    pub members: Vec<(Member, Role)>,
+    /// Addresses of members that are gone, the latest first. The others greet them, so that a
+    /// bootstrap that is started again with its old command joins instead of starting anew.
+    pub lost: Vec<SocketAddr>,
+}
+
+/// A change of the members, as the log carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// A newcomer, as a learner.
+    Add(Member),
+    /// That learner has caught up and is a voter from now on.
+    Promote(ReplicaId),
+    /// That member is gone.
+    Remove(ReplicaId),
+}
+
+impl View {
+    /// Of a cluster that consists of its first member.
+    #[must_use]
+    pub fn first(cluster: ClusterId, member: Member) -> Self {
+        Self {
+            cluster,
+            lineage: 0,
+            number: 1,
+            members: vec![(member, Role::Voter)],
+            lost: Vec::new(),
+        }
+    }
+
+    /// Makes a change.
+    pub fn apply(&mut self, change: Change) {
+        self.number += 1;
+        match change {
+            Change::Add(member) => {
+                self.lost.retain(|address| *address != member.address);
+                let at = self.members.partition_point(|(known, _)| known.id < member.id);
+                self.members.insert(at, (member, Role::Learner));
+            }
+            Change::Promote(id) => {
+                for (member, role) in &mut self.members {
+                    if member.id == id {
+                        *role = Role::Voter;
+                    }
+                }
+            }
+            Change::Remove(id) => self.forget(|member| member.id == id),
+        }
+    }
+
+    /// Goes on with that member alone.
+    pub fn go_solo(&mut self, id: ReplicaId) {
+        self.number += 1;
+        self.lineage += 1;
+        self.forget(|member| member.id != id);
+    }
+
+    fn forget(&mut self, is_gone: impl Fn(&Member) -> bool) {
+        let (gone, left) =
+            std::mem::take(&mut self.members).into_iter().partition(|(member, _)| is_gone(member));
+        self.members = left;
+        for (member, _) in gone {
+            let lives_on = self.members.iter().any(|(other, _)| other.address == member.address);
+            self.lost.retain(|address| *address != member.address);
+            if !lives_on {
+                self.lost.insert(0, member.address);
+            }
+        }
+        self.lost.truncate(LOST_MAX);
+    }
+
+    /// The member of that id.
+    #[must_use]
+    pub fn member(&self, id: ReplicaId) -> Option<&Member> {
+        self.members.iter().map(|(member, _)| member).find(|member| member.id == id)
+    }
+
+    /// The role of that member.
+    #[must_use]
+    pub fn role(&self, id: ReplicaId) -> Option<Role> {
+        self.members.iter().find(|(member, _)| member.id == id).map(|(_, role)| *role)
+    }
+
+    /// The members that count in quorums.
+    pub fn voters(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|(_, role)| *role == Role::Voter).map(|(member, _)| member)
+    }
+}

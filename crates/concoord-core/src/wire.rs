@@ -1,0 +1,393 @@
+//! What travels over a connection, and how.
+//!
+//! A connection opens with [`PREAMBLE`], then carries frames both ways: a header of twelve bytes
+//! (length, checksum, both little-endian, and four reserved zeros), then a message in postcard's encoding of
+//! the types below. The first byte of the preamble is none that HTTP or TLS starts with, so one
+//! port serves all. The length is checked before memory is taken; the checksum (CRC-32C) covers
+//! length and message.
+//!
+//! Who connects speaks first: a [`Hello`], answered by a [`Welcome`] or a refusal. Then
+//! - a client sends [`Request`]s and gets [`Answer`]s,
+//! - a peer sends [`PeerMessage`]s and gets nothing: each replica dials each other one, and a
+//!   stream carries one direction, in order.
+//!
+//! A replica and the worker that hosts its object speak the same frames over a socket pair, with
+//! [`ToWorker`] and [`FromWorker`].
+
+use std::net::SocketAddr;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+use crate::call::{Call, Outcome, Refusal, SessionId};
+use crate::consensus::Envelope;
+use crate::log::Command;
+use crate::object::Interface;
+use crate::view::{ClusterId, Member, View};
+
+/// The first bytes of a connection: what we are, and the version of everything below.
+pub const PREAMBLE: [u8; 8] = *b"\xC0\xCDcncrd\x01";
+
+/// Bytes of a frame's header.
+pub const HEADER_BYTES: usize = 12;
+
+/// The first message of whoever connects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hello {
+    /// A client.
+    Client(ClientHello),
+    /// A replica, or a process that would become one.
+    Peer(PeerHello),
+}
+
+/// What a client says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientHello {
+    /// The class it has a proxy of, to be told at once if this is another; `None` for any.
+    pub class: Option<String>,
+    /// The session that it goes on with. Refused if it is of another cluster.
+    pub session: Option<(ClusterId, SessionId)>,
+}
+
+/// What a peer says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerHello {
+    /// Itself.
+    pub member: Member,
+    /// The cluster it is in, that cluster's lineage, and the number of the view it has applied;
+    /// `None` before it has joined one.
+    pub cluster: Option<(ClusterId, u64, u64)>,
+    /// The class of the object.
+    pub class: String,
+    /// What must be alike for the object to behave alike: empty for native objects, the Python
+    /// version and a digest of the module's source for the others.
+    pub runtime: String,
+    /// What this connection is for.
+    pub purpose: Purpose,
+}
+
+/// What a peer connects for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Purpose {
+    /// To send its messages.
+    Stream,
+    /// To see whether a newcomer lives at the address of a lost member.
+    Greet,
+    /// To hand over one snapshot, so that no heartbeat waits behind it: a [`Transfer`], its
+    /// bytes in frames of at most [`crate::limits::CHUNK_BYTES`], and back a [`Received`].
+    Snapshot,
+}
+
+/// What a connection for [`Purpose::Snapshot`] carries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// The message, without the state that its snapshot holds.
+    pub message: PeerMessage,
+    /// Bytes of that state.
+    pub bytes: u64,
+}
+
+/// The snapshot has arrived whole: so many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Received(pub u64);
+
+/// How a replica answers a hello.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Welcome {
+    /// To a client.
+    Client {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// The replica that answers.
+        replica: SocketAddr,
+        /// The replica that calls are best sent to, where it is known.
+        leader: Option<SocketAddr>,
+        /// All replicas that serve.
+        members: Vec<SocketAddr>,
+        /// The class of the object.
+        class: String,
+        /// How long a session may be silent, milliseconds.
+        session_timeout_ms: u64,
+    },
+    /// To a peer.
+    Peer {
+        /// The replica that answers.
+        member: Member,
+        /// Its view; `None` before it has joined a cluster.
+        view: Option<View>,
+    },
+    /// To a peer: that replica was a member and is none any more, as of this view. It may join
+    /// again, as another.
+    Removed(View),
+    /// To either: not here, and why, as a sentence for people.
+    Refused(String),
+    /// To either: not yet (starting, joining), and why. Worth asking again.
+    NotYet(String),
+}
+
+/// What a client asks of the replica it is connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// A session, please. Answered by [`Answer::Opened`].
+    Open,
+    /// A call of an open session. Answered by [`Answer::Reply`].
+    Call(Call),
+    /// The session lives. Answered by [`Answer::Alive`].
+    KeepAlive(SessionId),
+    /// The session is over: what it held may be released now. Answered by [`Answer::Closed`].
+    Close(SessionId),
+    /// What can be called? Answered by [`Answer::Interface`].
+    Interface,
+    /// How is the cluster? Answered by [`Answer::Status`].
+    Status,
+}
+
+/// What a replica says to a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// The session is open.
+    Opened(SessionId),
+    /// No session could be opened.
+    NotOpened(Refusal),
+    /// How the call of that number ended.
+    Reply {
+        /// The call's number in its session.
+        sequence: u64,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// The keep-alive reached the leader.
+    Alive(SessionId),
+    /// The session is closed.
+    Closed(SessionId),
+    /// The interface of the object.
+    Interface(Interface),
+    /// The state of this replica.
+    Status(Box<Status>),
+    /// There is a new leader: calls are best sent there. Sent unasked.
+    Leader(SocketAddr),
+    /// Open calls wait, and this is what for, as a sentence for people. Sent unasked; the calls
+    /// go on as soon as they can.
+    Waiting(String),
+    /// The session is gone, and calls that are open in it will not be answered. Sent unasked.
+    Expired(SessionId),
+}
+
+/// A replica as it sees itself and its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The replica that answers.
+    pub replica: Member,
+    /// The class of the object.
+    pub class: String,
+    /// Its view, `None` before it has joined.
+    pub view: Option<View>,
+    /// The leader it follows or is.
+    pub leader: Option<crate::view::ReplicaId>,
+    /// The term of the log.
+    pub term: u64,
+    /// The last entry that is decided, as far as it knows.
+    pub committed: u64,
+    /// The last entry that it has applied.
+    pub applied: u64,
+    /// A digest of the state (object and sessions) after that entry: replicas that have applied
+    /// as much agree on it.
+    pub digest: u64,
+    /// Open sessions.
+    pub sessions: u64,
+    /// Connections of clients to this replica.
+    pub connections: u64,
+    /// Calls that it has applied since it started.
+    pub calls: u64,
+    /// Calls that it applied in the last full second.
+    pub calls_per_second: u64,
+    /// Whether a call would be answered now: there is a leader with a quorum, and it is in touch.
+    pub ready: bool,
+    /// Why it is not ready, as a sentence for people; empty if it is.
+    pub reason: String,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+}
+
+/// What replicas send each other over an established stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum PeerMessage {
+    /// The consensus library's own.
+    Consensus(Envelope),
+    /// Requests of clients that are connected to the sender, for the leader to propose.
+    Forward(Vec<Command>),
+    /// The sender would be a member.
+    Join(Member),
+    /// The sender is about to stop.
+    Leave,
+    /// To one that was a member: it is none as of this view.
+    Removed(View),
+    /// These sessions were heard of by the sender.
+    Heard(Vec<SessionId>),
+    /// That call crashed the object of the sender, twice.
+    Failed(SessionId, u64),
+    /// That call ran at the sender.
+    Ran(SessionId, u64),
+}
+
+/// What a replica asks of the worker that hosts its object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// Make the object. Answered by [`FromWorker::Loaded`] or [`FromWorker::NotLoaded`].
+    Load {
+        /// `module.Class`.
+        class: String,
+    },
+    /// Run these calls of one log entry, in order. Answered by [`FromWorker::Done`].
+    Apply {
+        /// The entry's index.
+        index: u64,
+        /// The entry's time, milliseconds since 1970.
+        time_ms: u64,
+        /// The calls.
+        calls: Vec<HostedCall>,
+    },
+    /// Run these read-only calls. Answered by [`FromWorker::Done`] with their numbers.
+    Read(Vec<HostedCall>),
+    /// Write down the state after all that was asked before. Answered by
+    /// [`FromWorker::Snapshot`] with that number; later calls do not wait for it.
+    Snapshot(u64),
+    /// Become this state. Answered by [`FromWorker::Restored`].
+    Restore(Bytes),
+}
+
+/// A call for a worker to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostedCall {
+    /// The replica's number for it, unique while the worker lives, rising.
+    pub number: u64,
+    /// The method.
+    pub method: String,
+    /// Its encoded arguments.
+    pub arguments: Bytes,
+}
+
+/// What a worker answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// The object is there.
+    Loaded {
+        /// What it offers.
+        interface: Interface,
+        /// See [`PeerHello::runtime`].
+        runtime: String,
+    },
+    /// It is not, and why, as a sentence for people.
+    NotLoaded(String),
+    /// These calls are done, in the order asked.
+    Done(Vec<(u64, Outcome)>),
+    /// The state at that number, or why it can't be written down.
+    Snapshot(u64, Result<Bytes, String>),
+    /// The state is in place, or why not.
+    Restored(Result<(), String>),
+}
+
+/// Why a frame can't be read. The connection is of no use after that.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// It says that it is longer than it may be.
+    #[error("a frame of {bytes} bytes, {max} is the most here")]
+    TooLong {
+        /// What it says.
+        bytes: usize,
+        /// What is allowed.
+        max: usize,
+    },
+    /// The checksum differs.
+    #[error("a frame is damaged: its checksum differs")]
+    Damaged,
+    /// The message is none.
+    #[error("a frame holds no message: {0}")]
+    Malformed(String),
+}
+
+/// Appends `message` to `to` as a frame.
+///
+/// # Panics
+/// If a message is too large for the length field: who makes messages keeps to the limits.
+pub fn write_frame<M: Serialize>(message: &M, to: &mut BytesMut) {
+    let start = to.len();
+    to.put_bytes(0, HEADER_BYTES);
+    postcard::to_io(message, (&mut *to).writer())
+        .expect("all message types can be encoded, and memory takes all bytes");
+    let (header, body) = to.split_at_mut(start).1.split_at_mut(HEADER_BYTES);
+    let length = u32::try_from(body.len()).expect("messages stay within the limits").to_le_bytes();
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&length), body).to_le_bytes();
+    for (to, from) in header.iter_mut().zip(length.into_iter().chain(checksum)) {
+        *to = from;
+    }
+}
+
+/// Takes the first frame out of `from`, as its message's bytes; `None` if it has not arrived
+/// whole yet.
+///
+/// # Errors
+/// [`FrameError::TooLong`] as soon as the header says so, [`FrameError::Damaged`].
+pub fn take_frame(from: &mut BytesMut, bytes_max: usize) -> Result<Option<Bytes>, FrameError> {
+    let Some((mut header, rest)) = from.split_at_checked(HEADER_BYTES) else { return Ok(None) };
+    let (length, checksum) = (header.get_u32_le(), header.get_u32_le());
+    let bytes = length as usize;
+    if bytes > bytes_max {
+        return Err(FrameError::TooLong { bytes, max: bytes_max });
+    }
+    if header.get_u32_le() != 0 {
+        return Err(FrameError::Damaged);
+    }
+    let Some(body) = rest.get(..bytes) else { return Ok(None) };
+    if crc32c::crc32c_append(crc32c::crc32c(&length.to_le_bytes()), body) != checksum {
+        return Err(FrameError::Damaged);
+    }
+    from.advance(HEADER_BYTES);
+    Ok(Some(from.split_to(bytes).freeze()))
+}
+
+/// The message of a frame's bytes.
+///
+/// # Errors
+/// [`FrameError::Malformed`].
+pub fn read_message<'a, M: Deserialize<'a>>(bytes: &'a [u8]) -> Result<M, FrameError> {
+    postcard::from_bytes(bytes).map_err(|error| FrameError::Malformed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_comes_back_as_it_went_however_it_is_cut() {
+        let mut bytes = BytesMut::new();
+        write_frame(&Request::KeepAlive(SessionId(7)), &mut bytes);
+        write_frame(&Request::Status, &mut bytes);
+        let mut arriving = BytesMut::new();
+        let mut messages = Vec::new();
+        for byte in bytes {
+            arriving.put_u8(byte);
+            while let Some(frame) = take_frame(&mut arriving, 1024).unwrap() {
+                messages.push(read_message::<Request>(&frame).unwrap());
+            }
+        }
+        assert_eq!(messages, [Request::KeepAlive(SessionId(7)), Request::Status]);
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_refused_by_its_header_alone() {
+        let mut bytes = BytesMut::from(&[0xff; HEADER_BYTES][..]);
+        assert!(matches!(take_frame(&mut bytes, 1024), Err(FrameError::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_seen() {
+        let mut whole = BytesMut::new();
+        write_frame(&Request::KeepAlive(SessionId(7)), &mut whole);
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            assert!(!matches!(take_frame(&mut damaged, 1024), Ok(Some(_))), "byte {at}");
+        }
+    }
+}
