@@ -1,0 +1,12 @@
+//! The core as a whole, from outside: whole clusters in one thread, from a seed.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that can't go on should stop, and say the seed"
+)]
+
+mod history;
+mod sim;
+mod world;

@@ -1,0 +1,157 @@
+//! Whole clusters under faults. A failure prints the seed; `SIM_SEED=n` runs that one alone,
+//! `SIM_SEEDS=n` runs more or fewer than usual.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::history::check;
+use crate::world::{Time, World};
+
+const SECOND: Time = 1_000_000;
+
+fn for_seeds(name: &str, run: impl Fn(u64) + Sync) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIM_SEEDS").unwrap_or(1_000),
+    };
+    let (next, failed) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end || failed.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed))) {
+                        failed.store(true, Ordering::Relaxed);
+                        eprintln!(
+                            "again: SIM_SEED={seed} cargo test -p concoord-core --test it {name}"
+                        );
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Starts the first replica, then the others, and waits until all serve.
+fn cluster(world: &mut World, replicas: usize) {
+    for _ in 0..replicas {
+        world.place();
+    }
+    world.start(0, vec![]);
+    let first = world.address(0);
+    for node in 1..replicas {
+        world.start(node, vec![first]);
+    }
+    let end = world.now + 20 * SECOND;
+    world.run_until(end, |world| (0..replicas).all(|node| world.has_served(node)));
+    assert!(
+        (0..replicas).all(|node| world.has_served(node)),
+        "all replicas serve\n{}",
+        world.stuck()
+    );
+}
+
+/// Ends all faults, lets everybody come back, and looks at what the clients saw.
+fn settle_and_check(world: &mut World) {
+    world.heal();
+    let end = world.now + 90 * SECOND;
+    world.run_until(end, World::are_clients_done);
+    assert!(world.are_clients_done(), "every call is answered in the end\n{}", world.stuck());
+    let end = world.now + 2 * SECOND;
+    world.run_until(end, |_| false);
+    check(&world.history, &world.list()).unwrap();
+    let digests = world.digests();
+    let (most, digest, _) = *digests.iter().max().unwrap();
+    for (applied, other, node) in &digests {
+        assert!(
+            *applied == most && *other == digest,
+            "node {node} differs: {digests:?}\n{}",
+            world.stuck()
+        );
+    }
+}
+
+/// Whatever befalls the replicas and their network, as long as what was acknowledged has
+/// somebody left to remember it: no call is lost, none runs twice, none sees the past.
+#[test]
+fn calls_survive_faults() {
+    for_seeds("calls_survive_faults", |seed| {
+        let mut world = World::new(seed);
+        let replicas = [1, 2, 2, 3, 3, 3, 4, 5][world.dice.below(8) as usize];
+        cluster(&mut world, replicas);
+        for _ in 0..1 + world.dice.below(5) {
+            let calls = 20 + world.dice.below(150) as usize;
+            world.add_client(calls);
+        }
+        for _ in 0..8 + world.dice.below(16) {
+            let end = world.now + world.dice.below(SECOND);
+            world.run_until(end, |_| false);
+            fault(&mut world, replicas);
+        }
+        settle_and_check(&mut world);
+    });
+}
+
+fn fault(world: &mut World, replicas: usize) {
+    let node = world.dice.below(replicas as u64) as usize;
+    let other = world.dice.below(replicas as u64) as usize;
+    match world.dice.below(11) {
+        0..=2 if world.is_up(node) && world.can_spare(node) => world.crash(node),
+        3 if world.is_up(node) && world.up().len() > 1 && world.can_spare(node) => {
+            world.leave(node);
+        }
+        4 | 5 if !world.is_up(node) => {
+            // Through any other one; the first, sometimes, with its old command.
+            let up = world.up();
+            let through =
+                up.get(world.dice.below(up.len() as u64) as usize).map(|node| world.address(*node));
+            let alone = node == 0 && world.dice.chance(50);
+            let bootstrap = through.filter(|_| !alone).into_iter().collect();
+            world.start(node, bootstrap);
+        }
+        6 if node != other => {
+            world.sever(node, other);
+            if world.dice.chance(70) {
+                world.sever(other, node);
+            }
+        }
+        7 => {
+            for peer in 0..replicas {
+                world.sever(node, peer);
+                world.sever(peer, node);
+            }
+        }
+        8 => world.heal(),
+        9 if node != other => world.break_stream(node, other),
+        10 => {
+            let time = world.dice.below(4 * SECOND);
+            if world.dice.chance(50) {
+                world.pause(node, time);
+            } else {
+                world.loss_percent = world.dice.below(40);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The same seed gives the same run: what a failure prints can be looked into.
+#[test]
+fn a_seed_gives_the_same_run() {
+    let run = |seed| {
+        let mut world = World::new(seed);
+        cluster(&mut world, 3);
+        world.add_client(50);
+        world.crash(1);
+        let end = world.now + 5 * SECOND;
+        world.run_until(end, |_| false);
+        format!("{:?} {:?}", world.history, world.digests())
+    };
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
+}

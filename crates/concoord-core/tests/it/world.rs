@@ -1,0 +1,713 @@
+//! A cluster in one thread: replicas, their network, their clients, and what befalls them, all
+//! from one seed and in virtual time.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use concoord_core::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
+use concoord_core::object::{Context, Interface, Method, Object};
+use concoord_core::replica::{Action, Config, Event, Hosting, Replica};
+use concoord_core::value::{Arguments, Exception, Value};
+use concoord_core::view::{Member, ReplicaId, Role, View};
+use concoord_core::wire::{Answer, ClientHello, PeerMessage, Purpose, Request, Welcome};
+
+use crate::history::{Kind, Operation};
+
+/// Microseconds.
+pub(crate) type Time = u64;
+
+const TICK: Time = 10_000;
+const REDIAL: Time = 100_000;
+const PATIENCE: Time = 400_000;
+
+/// The list that clients append to. The world can look into it.
+struct List(Arc<Mutex<Vec<i64>>>);
+
+static LIST: LazyLock<Interface> = LazyLock::new(|| {
+    let method =
+        |name: &str, read_only| Method { name: name.into(), read_only, ..Method::default() };
+    let methods = vec![method("append", false), method("length", true)];
+    Interface { class: "test.List".into(), doc: String::new(), methods }
+});
+
+impl Object for List {
+    fn interface(&self) -> &'static Interface {
+        &LIST
+    }
+
+    fn apply(&mut self, _: &str, arguments: &Arguments, _: Context) -> Result<Value, Exception> {
+        match arguments.positional.first() {
+            Some(Value::Int(item)) => {
+                let mut list = self.0.lock().unwrap();
+                list.push(*item);
+                Ok(Value::Int(list.len() as i64 - 1))
+            }
+            _ => Err(Exception::builtin("TypeError", "an int is appended")),
+        }
+    }
+
+    fn read(&self, _: &str, _: &Arguments) -> Result<Value, Exception> {
+        Ok(Value::Int(self.0.lock().unwrap().len() as i64))
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        self.0.lock().unwrap().iter().flat_map(|item| item.to_le_bytes()).collect()
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
+        *self.0.lock().unwrap() =
+            snapshot.chunks(8).map(|item| i64::from_le_bytes(item.try_into().unwrap())).collect();
+        Ok(())
+    }
+}
+
+/// SplitMix64, apart from the core's.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    pub(crate) fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.roll() % bound.max(1)
+    }
+
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// What happens at a time.
+enum Happening {
+    Tick(usize, u64),
+    /// From that node of that life.
+    Dial(usize, u64, SocketAddr, Purpose),
+    Hear(usize, u64, Event),
+    /// A message on a stream; void if the stream is another by then.
+    Deliver {
+        from: usize,
+        to: usize,
+        stream: u64,
+        message: Box<PeerMessage>,
+    },
+    ToReplica(usize, ConnectionId, Request),
+    ToClient(usize, ConnectionId, Answer),
+    ClientTimer(usize, u64),
+}
+
+struct Node {
+    address: SocketAddr,
+    replica: Option<Replica>,
+    id: ReplicaId,
+    life: u64,
+    list: Arc<Mutex<Vec<i64>>>,
+    paused_until: Time,
+    /// What came in while it was paused.
+    waiting: Vec<Event>,
+    served: bool,
+    pub(crate) stopped: Option<Result<String, String>>,
+}
+
+struct Stream {
+    number: u64,
+    last_arrival: Time,
+}
+
+/// A client that appends, and sometimes asks for the length.
+struct Client {
+    at: usize,
+    connection: ConnectionId,
+    session: Option<SessionId>,
+    sequence: u64,
+    open: Option<usize>,
+    timer: u64,
+    left: usize,
+}
+
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) dice: Dice,
+    happenings: BinaryHeap<Reverse<(Time, u64)>>,
+    what: BTreeMap<u64, Happening>,
+    count: u64,
+    nodes: Vec<Node>,
+    streams: BTreeMap<(usize, usize), Stream>,
+    dialling: BTreeSet<(usize, u64, SocketAddr, Purpose)>,
+    cut: BTreeSet<(usize, usize)>,
+    clients: Vec<Client>,
+    owner: BTreeMap<ConnectionId, usize>,
+    pub(crate) history: Vec<Operation>,
+    /// Whether replicas can watch each other's processes.
+    pub(crate) same_host: bool,
+    pub(crate) loss_percent: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let same_host = dice.chance(70);
+        Self {
+            now: 0,
+            dice,
+            happenings: BinaryHeap::new(),
+            what: BTreeMap::new(),
+            count: 0,
+            nodes: Vec::new(),
+            streams: BTreeMap::new(),
+            dialling: BTreeSet::new(),
+            cut: BTreeSet::new(),
+            clients: Vec::new(),
+            owner: BTreeMap::new(),
+            history: Vec::new(),
+            same_host,
+            loss_percent: 0,
+        }
+    }
+
+    fn at(&mut self, time: Time, happening: Happening) {
+        self.count += 1;
+        self.happenings.push(Reverse((time, self.count)));
+        self.what.insert(self.count, happening);
+    }
+
+    /// A new place for a replica.
+    pub(crate) fn place(&mut self) -> usize {
+        let at = self.nodes.len();
+        let address = SocketAddr::from(([127, 0, 0, 1], 14_000 + u16::try_from(at).unwrap()));
+        self.nodes.push(Node {
+            address,
+            replica: None,
+            id: ReplicaId(0),
+            life: 0,
+            list: Arc::default(),
+            paused_until: 0,
+            waiting: Vec::new(),
+            served: false,
+            stopped: None,
+        });
+        at
+    }
+
+    pub(crate) fn address(&self, node: usize) -> SocketAddr {
+        self.nodes[node].address
+    }
+
+    pub(crate) fn start(&mut self, node: usize, bootstrap: Vec<SocketAddr>) {
+        let id = ReplicaId(self.dice.roll() | 1);
+        let seed = self.dice.roll();
+        let there = &mut self.nodes[node];
+        let member = Member { id, address: there.address, process: None };
+        there.list = Arc::default();
+        let list = List(Arc::clone(&there.list));
+        there.replica = Some(Replica::new(
+            Config {
+                member,
+                bootstrap,
+                runtime: String::new(),
+                seed,
+                tick: Duration::from_micros(TICK),
+                election_timeout: Duration::from_millis(500),
+                heartbeat: Duration::from_millis(50),
+                session_timeout: Duration::from_secs(10),
+                dead_timeout: Duration::from_secs(3),
+                greeting: Duration::from_millis(300),
+            },
+            Hosting::Native(Box::new(list)),
+        ));
+        there.id = id;
+        there.life += 1;
+        there.stopped = None;
+        there.served = false;
+        there.waiting.clear();
+        let life = there.life;
+        let first = self.now + self.dice.below(TICK);
+        self.at(first, Happening::Tick(node, life));
+        self.dial(node);
+    }
+
+    pub(crate) fn is_up(&self, node: usize) -> bool {
+        self.nodes[node].replica.is_some()
+    }
+
+    pub(crate) fn is_paused(&self, node: usize) -> bool {
+        self.nodes[node].paused_until > self.now
+    }
+
+    pub(crate) fn has_served(&self, node: usize) -> bool {
+        self.nodes[node].served
+    }
+
+    pub(crate) fn up(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|node| self.is_up(*node)).collect()
+    }
+
+    /// kill -9.
+    pub(crate) fn crash(&mut self, node: usize) {
+        let id = self.nodes[node].id;
+        self.nodes[node].replica = None;
+        self.nodes[node].paused_until = 0;
+        self.break_streams(node);
+        if self.same_host {
+            for other in self.up() {
+                let when = self.now + 100 + self.dice.below(3_000);
+                let life = self.nodes[other].life;
+                self.at(when, Happening::Hear(other, life, Event::PeerDead(id)));
+            }
+        }
+    }
+
+    fn break_streams(&mut self, node: usize) {
+        let ends: Vec<(usize, usize)> = self
+            .streams
+            .keys()
+            .filter(|(from, to)| *from == node || *to == node)
+            .copied()
+            .collect();
+        for (from, to) in ends {
+            self.break_stream(from, to);
+        }
+    }
+
+    /// Both ends notice, soon.
+    pub(crate) fn break_stream(&mut self, from: usize, to: usize) {
+        if self.streams.remove(&(from, to)).is_none() {
+            return;
+        }
+        for (end, other) in [(from, to), (to, from)] {
+            let id = self.nodes[other].id;
+            let when = self.now + 20 + self.dice.below(500);
+            let life = self.nodes[end].life;
+            self.at(when, Happening::Hear(end, life, Event::PeerLost(id)));
+        }
+        for purpose in [Purpose::Stream, Purpose::Greet] {
+            self.dial_at(self.now + REDIAL, from, self.nodes[to].address, purpose);
+        }
+    }
+
+    /// Nothing passes between these two, either way or one way.
+    pub(crate) fn sever(&mut self, from: usize, to: usize) {
+        self.cut.insert((from, to));
+    }
+
+    pub(crate) fn heal(&mut self) {
+        let cut = std::mem::take(&mut self.cut);
+        for (from, to) in cut {
+            self.break_stream(from, to);
+            self.break_stream(to, from);
+        }
+        self.loss_percent = 0;
+        for node in &mut self.nodes {
+            node.paused_until = 0;
+        }
+    }
+
+    pub(crate) fn pause(&mut self, node: usize, time: Time) {
+        self.nodes[node].paused_until = self.now + time;
+    }
+
+    pub(crate) fn leave(&mut self, node: usize) {
+        let life = self.nodes[node].life;
+        self.at(self.now, Happening::Hear(node, life, Event::Leave));
+    }
+
+    /// How the latest view among the living has it, and whether all of them agree on it.
+    pub(crate) fn view(&self) -> Option<(View, bool)> {
+        let views: Vec<View> =
+            self.nodes.iter().filter_map(|node| node.replica.as_ref()?.status().view).collect();
+        let latest = views.iter().max_by_key(|view| (view.lineage, view.number))?.clone();
+        let agreed = views.iter().all(|view| *view == latest);
+        Some((latest, agreed))
+    }
+
+    /// Whether the cluster can lose this replica now without losing what it has acknowledged.
+    pub(crate) fn can_spare(&self, node: usize) -> bool {
+        let Some((view, agreed)) = self.view() else { return false };
+        let id = self.nodes[node].id;
+        let awake = |id: ReplicaId| {
+            let there = self.nodes.iter().position(|node| node.id == id && node.replica.is_some());
+            there.is_some_and(|at| !self.is_paused(at))
+        };
+        if view.role(id) != Some(Role::Voter) {
+            return true;
+        }
+        let voters = view.voters().count();
+        let left = view.voters().filter(|voter| voter.id != id && awake(voter.id)).count();
+        // Changes of the members that are under way are on the log of the leader alone, maybe.
+        let quiet = agreed
+            && view.members.len() == voters
+            && self
+                .nodes
+                .iter()
+                .all(|node| node.replica.is_none() || view.member(node.id).is_some());
+        quiet && (2 * left > voters || voters == 2 && left == 1 && self.same_host)
+    }
+
+    pub(crate) fn add_client(&mut self, calls: usize) {
+        let client = self.clients.len();
+        let at = self.dice.below(self.nodes.len() as u64) as usize;
+        self.clients.push(Client {
+            at,
+            connection: ConnectionId(0),
+            session: None,
+            sequence: 0,
+            open: None,
+            timer: 0,
+            left: calls,
+        });
+        self.connect(client);
+    }
+
+    pub(crate) fn are_clients_done(&self) -> bool {
+        self.clients.iter().all(|client| client.left == 0 && client.open.is_none())
+    }
+
+    pub(crate) fn stuck(&self) -> String {
+        let mut text = String::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let status = node.replica.as_ref().map(Replica::status);
+            text += &format!("node {at} {} stopped {:?}: {status:#?}\n", node.id, node.stopped);
+        }
+        text
+    }
+
+    /// Runs until that time, or until nobody waits for anything.
+    pub(crate) fn run_until(&mut self, end: Time, done: impl Fn(&Self) -> bool) {
+        while let Some(Reverse((time, number))) = self.happenings.peek().copied() {
+            if time > end || done(self) {
+                break;
+            }
+            self.happenings.pop();
+            self.now = time;
+            let happening = self.what.remove(&number).unwrap();
+            self.happen(happening);
+        }
+        self.now = self.now.max(end.min(self.now + 1_000_000_000));
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Tick(node, life) if self.nodes[node].life == life && self.is_up(node) => {
+                self.at(self.now + TICK, Happening::Tick(node, life));
+                // A paused process misses its ticks.
+                if !self.is_paused(node) {
+                    let waiting = std::mem::take(&mut self.nodes[node].waiting);
+                    for event in waiting {
+                        self.nodes[node].replica.as_mut().unwrap().step(event);
+                    }
+                    self.hear(node, Event::Tick);
+                }
+            }
+            Happening::Dial(node, life, address, purpose) if self.nodes[node].life == life => {
+                self.dialling.remove(&(node, life, address, purpose));
+                self.try_dial(node, address, purpose);
+            }
+            Happening::Hear(node, life, event) if self.nodes[node].life == life => {
+                self.hear(node, event);
+            }
+            Happening::Deliver { from, to, stream, message } => {
+                if self.streams.get(&(from, to)).is_some_and(|now| now.number == stream) {
+                    self.deliver(from, to, *message);
+                }
+            }
+            Happening::ToReplica(node, connection, request) => {
+                let life = self.nodes[node].life;
+                if self.owner.contains_key(&connection) && self.is_up(node) {
+                    self.happen(Happening::Hear(node, life, Event::Request(connection, request)));
+                }
+            }
+            Happening::ToClient(client, connection, answer) => {
+                self.answered(client, connection, answer);
+            }
+            Happening::ClientTimer(client, timer) if self.clients[client].timer == timer => {
+                self.connect(client);
+            }
+            Happening::Tick(..)
+            | Happening::Dial(..)
+            | Happening::Hear(..)
+            | Happening::ClientTimer(..) => {}
+        }
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, message: PeerMessage) {
+        let (id, life) = (self.nodes[from].id, self.nodes[to].life);
+        if let PeerMessage::Consensus(envelope) = &message
+            && envelope.clone().take_snapshot().is_some()
+        {
+            let sender = self.nodes[from].life;
+            self.at(
+                self.now + 50,
+                Happening::Hear(from, sender, Event::SnapshotSent(envelope.to(), true)),
+            );
+        }
+        self.happen(Happening::Hear(to, life, Event::Message(id, message)));
+    }
+
+    /// Gives a replica an event and carries out what follows.
+    fn hear(&mut self, node: usize, event: Event) {
+        if self.is_paused(node) {
+            self.nodes[node].waiting.push(event);
+            return;
+        }
+        let Some(replica) = self.nodes[node].replica.as_mut() else { return };
+        replica.step(event);
+        let mut actions = Vec::new();
+        replica.turn(Duration::from_micros(self.now), self.now / 1000, &mut actions);
+        for action in actions {
+            self.perform(node, action);
+        }
+    }
+
+    fn perform(&mut self, node: usize, action: Action) {
+        match action {
+            Action::Answer(connection, answer) => {
+                if let Some(client) = self.owner.get(&connection).copied() {
+                    let when = self.now + 30 + self.dice.below(300);
+                    self.at(when, Happening::ToClient(client, connection, answer));
+                }
+            }
+            Action::Send(id, message) => self.send(node, id, message),
+            Action::HangUp(id) => {
+                if let Some(from) = self.nodes.iter().position(|node| node.id == id) {
+                    self.break_stream(from, node);
+                }
+            }
+            Action::Contacts => self.dial(node),
+            Action::Serving => self.nodes[node].served = true,
+            Action::Stop(reason) => {
+                self.nodes[node].replica = None;
+                self.nodes[node].stopped = Some(reason);
+                self.break_streams(node);
+            }
+            Action::Restart(bootstrap, _) => {
+                self.break_streams(node);
+                self.start(node, bootstrap);
+            }
+            Action::Disconnect(connection) => {
+                self.owner.remove(&connection);
+            }
+            Action::View(_) | Action::Note(..) => {}
+            Action::Worker(_) => unreachable!("the list lives in the replica"),
+        }
+    }
+
+    fn send(&mut self, from: usize, id: ReplicaId, message: PeerMessage) {
+        let Some(to) = self.nodes.iter().position(|node| node.id == id) else { return };
+        let lost = self.cut.contains(&(from, to)) || self.dice.below(1000) < self.loss_percent;
+        let delay = 20
+            + self.dice.below(200)
+            + if self.dice.chance(2) { self.dice.below(30_000) } else { 0 };
+        let Some(stream) = self.streams.get_mut(&(from, to)) else { return };
+        if lost {
+            return;
+        }
+        // In order, as a stream is.
+        stream.last_arrival = (self.now + delay).max(stream.last_arrival + 1);
+        let (when, stream) = (stream.last_arrival, stream.number);
+        let twice = matches!(message, PeerMessage::Forward(_) | PeerMessage::Join(_))
+            && self.dice.chance(5);
+        if twice {
+            let message = Box::new(message.clone());
+            self.at(when, Happening::Deliver { from, to, stream, message });
+        }
+        self.at(when, Happening::Deliver { from, to, stream, message: Box::new(message) });
+    }
+
+    fn dial(&mut self, node: usize) {
+        let Some(replica) = self.nodes[node].replica.as_ref() else { return };
+        let contacts: Vec<_> = replica
+            .contacts()
+            .into_iter()
+            .map(|contact| (contact.address, contact.purpose))
+            .collect();
+        for (address, purpose) in contacts.into_iter().collect::<BTreeSet<_>>() {
+            let when = self.now + 10 + self.dice.below(100);
+            self.dial_at(when, node, address, purpose);
+        }
+    }
+
+    fn dial_at(&mut self, when: Time, node: usize, address: SocketAddr, purpose: Purpose) {
+        let life = self.nodes[node].life;
+        if self.dialling.insert((node, life, address, purpose)) {
+            self.at(when, Happening::Dial(node, life, address, purpose));
+        }
+    }
+
+    /// Connects, if it is still wanted and not done, and tries again later if it can't.
+    fn try_dial(&mut self, node: usize, address: SocketAddr, purpose: Purpose) {
+        let Some(replica) = self.nodes[node].replica.as_ref() else { return };
+        let wanted = replica
+            .contacts()
+            .iter()
+            .any(|contact| contact.address == address && contact.purpose == purpose);
+        let Some(to) = self.nodes.iter().position(|other| other.address == address) else { return };
+        if !wanted || self.streams.contains_key(&(node, to)) {
+            return;
+        }
+        let hello = replica.hello(purpose);
+        let life = self.nodes[node].life;
+        let cut = self.cut.contains(&(node, to)) || self.cut.contains(&(to, node));
+        let deaf = cut || self.is_paused(to);
+        let Some(other) = self.nodes[to].replica.as_mut().filter(|_| !deaf) else {
+            self.dial_at(self.now + REDIAL, node, address, purpose);
+            return;
+        };
+        let welcome = other.greet_peer(&hello);
+        let accepted = matches!(welcome, Welcome::Peer { .. }) && purpose == Purpose::Stream;
+        let (id, other_life) = (self.nodes[to].id, self.nodes[to].life);
+        self.at(self.now + 50, Happening::Hear(node, life, Event::Welcomed(address, welcome)));
+        if accepted {
+            self.count += 1;
+            self.streams
+                .insert((node, to), Stream { number: self.count, last_arrival: self.now + 50 });
+            self.at(self.now + 51, Happening::Hear(node, life, Event::PeerReached(id)));
+        } else {
+            self.dial_at(self.now + REDIAL, node, address, purpose);
+        }
+        // What greeting led to is carried out with the next turn.
+        self.at(
+            self.now + 1,
+            Happening::Hear(to, other_life, Event::Disconnected(ConnectionId(0))),
+        );
+    }
+
+    /// The client goes to another replica and asks there again.
+    fn connect(&mut self, client: usize) {
+        self.owner.remove(&self.clients[client].connection);
+        let before = (self.clients[client].at, self.clients[client].connection);
+        let life = self.nodes[before.0].life;
+        self.at(self.now + 50, Happening::Hear(before.0, life, Event::Disconnected(before.1)));
+        let at = self.dice.below(self.nodes.len() as u64) as usize;
+        self.count += 1;
+        let connection = ConnectionId(self.count);
+        self.owner.insert(connection, client);
+        let this = &mut self.clients[client];
+        (this.at, this.connection) = (at, connection);
+        this.timer += 1;
+        let timer = this.timer;
+        let patience = PATIENCE + self.dice.below(PATIENCE);
+        self.at(self.now + patience, Happening::ClientTimer(client, timer));
+        let hello = ClientHello { class: None, session: None };
+        let there = self.nodes[at].replica.as_ref().filter(|_| !self.is_paused(at));
+        if !there
+            .is_some_and(|replica| matches!(replica.greet_client(&hello), Welcome::Client { .. }))
+        {
+            return;
+        }
+        match (self.clients[client].session, self.clients[client].open) {
+            (None, _) => self.ask(client, Request::Open),
+            (Some(_), Some(_)) => self.ask_call(client),
+            (Some(_), None) => self.next_call(client),
+        }
+    }
+
+    fn ask(&mut self, client: usize, request: Request) {
+        let (at, connection) = (self.clients[client].at, self.clients[client].connection);
+        let when = self.now + 30 + self.dice.below(300);
+        self.at(when, Happening::ToReplica(at, connection, request.clone()));
+        if self.dice.chance(3) {
+            self.at(when + self.dice.0 % 1000, Happening::ToReplica(at, connection, request));
+        }
+    }
+
+    fn next_call(&mut self, client: usize) {
+        if self.clients[client].left == 0 {
+            self.clients[client].timer += 1;
+            return;
+        }
+        self.clients[client].left -= 1;
+        self.clients[client].sequence += 1;
+        let number = self.history.len();
+        let kind = if self.dice.chance(25) { Kind::Length } else { Kind::Append(number as i64) };
+        self.history.push(Operation { kind, invoked: self.now, returned: None });
+        self.clients[client].open = Some(number);
+        self.ask_call(client);
+    }
+
+    fn ask_call(&mut self, client: usize) {
+        let this = &self.clients[client];
+        let (method, arguments) = match self.history[this.open.unwrap()].kind {
+            Kind::Length => ("length", Bytes::new()),
+            Kind::Append(item) => {
+                let arguments = Arguments { positional: vec![Value::Int(item)], keyword: vec![] };
+                ("append", arguments.encode().unwrap())
+            }
+        };
+        let call = Call {
+            session: this.session.unwrap(),
+            sequence: this.sequence,
+            acked: this.sequence,
+            object: String::new(),
+            method: method.into(),
+            arguments,
+        };
+        self.ask(client, Request::Call(call));
+    }
+
+    fn answered(&mut self, client: usize, connection: ConnectionId, answer: Answer) {
+        if self.clients[client].connection != connection {
+            return;
+        }
+        match answer {
+            Answer::Opened(session) if self.clients[client].session.is_none() => {
+                self.clients[client].session = Some(session);
+                self.next_call(client);
+            }
+            Answer::Reply { sequence, outcome } if sequence == self.clients[client].sequence => {
+                let Some(number) = self.clients[client].open else { return };
+                match outcome {
+                    Outcome::Returned(bytes) => match Value::decode(&bytes).unwrap() {
+                        Value::Int(int) => self.history[number].returned = Some((self.now, int)),
+                        other => panic!("{other:?} came back"),
+                    },
+                    // Nobody knows whether that call ran; the client starts anew.
+                    Outcome::Refused(Refusal::SessionExpired) => {
+                        self.clients[client].session = None;
+                        self.clients[client].sequence = 0;
+                        self.clients[client].open = None;
+                        self.connect(client);
+                        return;
+                    }
+                    other => panic!("call {number} ended as {other:?}"),
+                }
+                self.clients[client].open = None;
+                self.clients[client].timer += 1;
+                let (timer, patience) =
+                    (self.clients[client].timer, PATIENCE + self.dice.below(PATIENCE));
+                self.at(self.now + patience, Happening::ClientTimer(client, timer));
+                self.next_call(client);
+            }
+            _ => {}
+        }
+    }
+
+    /// How far each member has applied, and its digest there.
+    pub(crate) fn digests(&self) -> Vec<(u64, u64, usize)> {
+        self.nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(at, node)| {
+                let status = node.replica.as_ref()?.status();
+                status.view.as_ref()?.role(status.replica.id)?;
+                Some((status.applied, status.digest, at))
+            })
+            .collect()
+    }
+
+    /// The list at the replica that has applied the most.
+    pub(crate) fn list(&self) -> Vec<i64> {
+        let applied = |node: &&Node| node.replica.as_ref().map(|replica| replica.status().applied);
+        self.nodes.iter().max_by_key(applied).unwrap().list.lock().unwrap().clone()
+    }
+}
