@@ -1,0 +1,570 @@
+//! Scripted replicas in virtual time.
+
+use super::*;
+
+const CLUSTER: ClusterId = ClusterId(1);
+const SESSION: SessionId = SessionId(7);
+
+/// A session and the replica at the other end of its connection.
+struct World {
+    session: Session,
+    now: Duration,
+    /// What the replica has not read yet.
+    wire: BytesMut,
+    bootstrap: Vec<SocketAddr>,
+    tickets: u64,
+}
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn welcome(cluster: ClusterId, replica: u16, leader: u16, members: &[u16]) -> Welcome {
+    Welcome::Client {
+        cluster,
+        replica: address(replica),
+        leader: Some(address(leader)),
+        members: members.iter().copied().map(address).collect(),
+        class: "Counter".into(),
+        session_timeout_ms: 10_000,
+    }
+}
+
+fn returned(sequence: u64) -> Answer {
+    Answer::Reply { sequence, outcome: Outcome::Returned(Bytes::from(vec![1])) }
+}
+
+/// `(sequence, acked)` of the calls among these requests.
+fn calls(requests: &[Request]) -> Vec<(u64, u64)> {
+    let call = |request: &Request| match request {
+        Request::Call(call) => Some((call.sequence, call.acked)),
+        Request::Open
+        | Request::KeepAlive(_)
+        | Request::Close(_)
+        | Request::Interface
+        | Request::Status => None,
+    };
+    requests.iter().filter_map(call).collect()
+}
+
+impl World {
+    fn new(ports: &[u16]) -> Self {
+        Self {
+            session: Session::new(Some("Counter".into())),
+            now: Duration::from_secs(1000),
+            wire: BytesMut::new(),
+            bootstrap: ports.iter().copied().map(address).collect(),
+            tickets: 0,
+        }
+    }
+
+    /// Connected to the replica at that port, with an open session.
+    fn open(ports: &[u16]) -> Self {
+        let mut world = Self::new(ports);
+        world.call();
+        world.serve(ports[0], ports);
+        assert_eq!(world.heard(), [Request::Open]);
+        world.say(&Answer::Opened(SESSION));
+        assert_eq!(calls(&world.heard()), [(1, 1)]);
+        world.say(&returned(1));
+        assert_eq!(world.done().len(), 1);
+        world
+    }
+
+    fn call(&mut self) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.session.call(self.now, ticket, "increment".into(), Bytes::new());
+        ticket
+    }
+
+    fn ask(&mut self, question: Question) -> Ticket {
+        self.tickets += 1;
+        self.session.ask(self.now, Ticket(self.tickets), question);
+        Ticket(self.tickets)
+    }
+
+    /// Goes on to the next attempt, through look-ups and pauses; returns its port.
+    fn dial(&mut self) -> u16 {
+        for _ in 0..10 {
+            match self.session.dial(self.now) {
+                Dial::Resolve => self.session.resolved(self.bootstrap.clone(), Attempts::default()),
+                Dial::Connect { address, .. } => return address.port(),
+                Dial::At(at) => self.now = at,
+                Dial::Nothing => panic!("the session wants no connection"),
+            }
+        }
+        panic!("the session never dials");
+    }
+
+    /// The next attempt goes to that port and fails.
+    fn fail(&mut self, port: u16) {
+        assert_eq!(self.dial(), port);
+        self.session.lost(self.now, "nobody listens there".into());
+    }
+
+    /// The next attempt goes to that port and is taken; returns the hello.
+    fn accept(&mut self, port: u16) -> ClientHello {
+        assert_eq!(self.dial(), port);
+        self.session.dialled(self.now);
+        self.wire = self.session.output.split();
+        assert_eq!(self.wire.split_to(PREAMBLE.len()), PREAMBLE[..]);
+        let frame = take_frame(&mut self.wire, HELLO_BYTES_MAX).unwrap().unwrap();
+        match read_message(&frame).unwrap() {
+            Hello::Client(hello) => hello,
+            Hello::Peer(_) => panic!("a client says that it is one"),
+        }
+    }
+
+    /// The next attempt goes to that port, whose replica leads.
+    fn serve(&mut self, port: u16, members: &[u16]) -> ClientHello {
+        let hello = self.accept(port);
+        self.say(&welcome(CLUSTER, port, port, members));
+        hello
+    }
+
+    fn say<M: serde::Serialize>(&mut self, message: &M) {
+        let mut bytes = BytesMut::new();
+        write_frame(message, &mut bytes);
+        self.session.received(self.now, &mut bytes);
+    }
+
+    /// What the replica reads next.
+    fn heard(&mut self) -> Vec<Request> {
+        self.wire.unsplit(self.session.output.split());
+        let mut requests = Vec::new();
+        while let Some(frame) = take_frame(&mut self.wire, FRAME_BYTES_MAX).unwrap() {
+            requests.push(read_message(&frame).unwrap());
+        }
+        requests
+    }
+
+    fn done(&mut self) -> Vec<Done> {
+        std::iter::from_fn(|| self.session.done()).collect()
+    }
+
+    fn break_link(&mut self) {
+        self.session.lost(self.now, "it closed the connection".into());
+    }
+
+    /// Lets time pass, with all that is due in it.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.session.wake_at().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.session.wake(self.now);
+        }
+        self.now = end;
+    }
+}
+
+#[test]
+fn a_call_without_reply_is_sent_again_under_its_number() {
+    let mut world = World::open(&[1, 2]);
+    let ticket = world.call();
+    assert_eq!(calls(&world.heard()), [(2, 2)]);
+    world.break_link();
+    let hello = world.serve(2, &[1, 2]);
+    assert_eq!(hello.session, Some((CLUSTER, SESSION)));
+    assert_eq!(calls(&world.heard()), [(2, 2)]);
+    world.say(&returned(2));
+    let [(done, Ok(_))] = &world.done()[..] else { panic!("one reply") };
+    assert_eq!(*done, ticket);
+}
+
+#[test]
+fn acked_is_below_every_call_without_reply() {
+    let mut world = World::open(&[1]);
+    for _ in 0..3 {
+        world.call();
+    }
+    assert_eq!(calls(&world.heard()), [(2, 2), (3, 2), (4, 2)]);
+    world.say(&returned(3));
+    world.call();
+    assert_eq!(calls(&world.heard()), [(5, 2)]);
+    world.say(&returned(2));
+    world.call();
+    assert_eq!(calls(&world.heard()), [(6, 4)]);
+}
+
+#[test]
+fn calls_beyond_the_window_wait() {
+    let mut world = World::open(&[1]);
+    for _ in 0..SESSION_CALLS_MAX + 10 {
+        world.call();
+    }
+    let sent = calls(&world.heard());
+    assert!(sent.iter().all(|(sequence, acked)| sequence - acked < SESSION_CALLS_MAX));
+    assert_eq!(sent.len() as u64, SESSION_CALLS_MAX);
+    world.say(&returned(3));
+    assert_eq!(calls(&world.heard()), [], "call 2 holds the window");
+    world.say(&returned(2));
+    assert_eq!(calls(&world.heard()).len(), 2);
+}
+
+#[test]
+fn a_follower_is_left_for_the_leader() {
+    let mut world = World::new(&[1, 2]);
+    world.call();
+    world.accept(1);
+    world.say(&welcome(CLUSTER, 1, 2, &[1, 2]));
+    world.serve(2, &[1, 2]);
+    assert_eq!(world.heard(), [Request::Open]);
+}
+
+#[test]
+fn a_follower_serves_where_the_leader_is_out_of_reach() {
+    let mut world = World::new(&[1, 2]);
+    world.call();
+    world.accept(1);
+    world.say(&welcome(CLUSTER, 1, 2, &[1, 2]));
+    world.fail(2);
+    world.accept(1);
+    world.say(&welcome(CLUSTER, 1, 2, &[1, 2]));
+    assert_eq!(world.heard(), [Request::Open]);
+}
+
+#[test]
+fn a_new_leader_is_followed_with_all_open_calls() {
+    let mut world = World::open(&[1, 2]);
+    world.call();
+    world.heard();
+    world.say(&Answer::Leader(address(2)));
+    world.serve(2, &[1, 2]);
+    assert_eq!(calls(&world.heard()), [(2, 2)]);
+}
+
+#[test]
+fn replicas_that_point_at_each_other_do_not_keep_a_client_moving() {
+    let mut world = World::new(&[1, 2]);
+    world.call();
+    let mut at = 1;
+    let moves = (0..10).take_while(|_| {
+        world.accept(at);
+        let other = 3 - at;
+        world.say(&welcome(CLUSTER, at, other, &[1, 2]));
+        at = other;
+        world.heard() != [Request::Open]
+    });
+    assert!(moves.count() < 5);
+}
+
+#[test]
+fn a_replica_that_starts_is_asked_again_soon() {
+    let mut world = World::new(&[1]);
+    let ready = world.ask(Question::Ready);
+    for _ in 0..5 {
+        let before = world.now;
+        world.accept(1);
+        world.say(&Welcome::NotYet("it joins".into()));
+        assert!(world.now - before <= Duration::from_millis(50));
+    }
+    world.serve(1, &[1]);
+    assert_eq!(world.done(), [(ready, Ok(Reply::Ready))]);
+}
+
+#[test]
+fn refusal_is_final() {
+    let mut world = World::new(&[1]);
+    world.ask(Question::Ready);
+    world.accept(1);
+    world.say(&Welcome::Refused("it is a Lock".into()));
+    let [(_, Err(Error::Refused(why)))] = &world.done()[..] else { panic!("refused") };
+    assert!(why.contains("it is a Lock"), "{why}");
+    assert_eq!(world.session.dial(world.now), Dial::Nothing);
+}
+
+#[test]
+fn an_object_of_another_class_is_refused() {
+    let mut world = World::new(&[1]);
+    world.session.class = Some("Lock".into());
+    world.ask(Question::Ready);
+    world.serve(1, &[1]);
+    let [(_, Err(Error::Refused(why)))] = &world.done()[..] else { panic!("refused") };
+    assert!(why.contains("is a Counter, not a Lock"), "{why}");
+}
+
+#[test]
+fn a_session_ends_with_its_cluster() {
+    let mut world = World::open(&[1]);
+    let open = world.call();
+    world.heard();
+    world.break_link();
+    while world.done().is_empty() {
+        world.accept(1);
+        world.say(&Welcome::Refused("that session is of another cluster".into()));
+        if let Some((ticket, result)) = world.session.done() {
+            assert_eq!((ticket, result), (open, Err(Error::SessionExpired)));
+            break;
+        }
+    }
+    world.call();
+    assert_eq!(world.accept(1).session, None);
+    world.say(&welcome(ClusterId(2), 1, 1, &[1]));
+    assert_eq!(world.heard(), [Request::Open]);
+    world.say(&Answer::Opened(SessionId(1)));
+    assert_eq!(calls(&world.heard()), [(1, 1)]);
+}
+
+#[test]
+fn a_stranger_among_the_replicas_does_not_end_a_session() {
+    let mut world = World::open(&[1, 2, 3]);
+    world.call();
+    world.heard();
+    world.break_link();
+    world.accept(2);
+    world.say(&welcome(ClusterId(2), 2, 2, &[2]));
+    assert_eq!(world.serve(3, &[1, 3]).session, Some((CLUSTER, SESSION)));
+    assert_eq!(calls(&world.heard()), [(2, 2)]);
+}
+
+#[test]
+fn expiry_ends_the_calls_that_were_sent_and_no_others() {
+    let mut world = World::open(&[1]);
+    let ticket = world.call();
+    world.heard();
+    world.say(&Answer::Expired(SESSION));
+    assert_eq!(world.done(), [(ticket, Err(Error::SessionExpired))]);
+    world.call();
+    assert_eq!(world.serve(1, &[1]).session, None, "a new session has its own connection");
+    assert_eq!(world.heard(), [Request::Open]);
+}
+
+#[test]
+fn a_call_after_a_long_silence_waits_for_a_proof_that_the_session_lives() {
+    let mut world = World::open(&[1]);
+    world.now += Duration::from_mins(1);
+    let ticket = world.call();
+    assert_eq!(world.heard(), [Request::KeepAlive(SESSION)]);
+    world.say(&Answer::Expired(SESSION));
+    assert_eq!(world.done(), [], "it was not sent, so it is not in doubt");
+    world.serve(1, &[1]);
+    assert_eq!(world.heard(), [Request::Open]);
+    world.say(&Answer::Opened(SessionId(8)));
+    assert_eq!(calls(&world.heard()), [(1, 1)]);
+    world.say(&returned(1));
+    assert!(matches!(world.done()[..], [(done, Ok(_))] if done == ticket));
+}
+
+#[test]
+fn an_idle_session_is_kept_alive() {
+    let mut world = World::open(&[1]);
+    for _ in 0..20 {
+        world.pass(KEEP_ALIVE);
+        assert_eq!(world.heard(), [Request::KeepAlive(SESSION)]);
+        world.say(&Answer::Alive(SESSION));
+    }
+    world.call();
+    assert_eq!(calls(&world.heard()), [(2, 2)]);
+}
+
+#[test]
+fn a_silent_replica_is_asked_and_then_left() {
+    let mut world = World::open(&[1, 2]);
+    world.call();
+    world.heard();
+    world.pass(QUIET);
+    assert_eq!(world.heard(), [Request::KeepAlive(SESSION)]);
+    world.pass(SILENT);
+    world.serve(2, &[1, 2]);
+    assert_eq!(calls(&world.heard()), [(2, 2)]);
+}
+
+#[test]
+fn a_replica_that_still_takes_a_large_call_is_not_silent() {
+    let mut world = World::open(&[1, 2]);
+    world.call();
+    for _ in 0..10 {
+        world.pass(SILENT / 2);
+        world.session.written(world.now, 1);
+    }
+    assert!(world.session.is_linked());
+    world.pass(SILENT);
+    assert!(!world.session.is_linked(), "now nothing flows any more");
+}
+
+#[test]
+fn a_replica_without_a_quorum_is_left_for_one_that_may_have_it() {
+    let mut world = World::open(&[1, 2]);
+    let ticket = world.call();
+    world.heard();
+    for _ in 0..3 {
+        world.say(&Answer::Waiting("no quorum".into()));
+        world.pass(QUIET);
+    }
+    assert!(!world.session.is_linked());
+    let error = world.session.give_up(ticket, SILENT);
+    assert!(error.to_string().contains("no quorum") && error.outcome_unknown(), "{error}");
+    world.call();
+    world.serve(2, &[1, 2]);
+    assert_eq!(calls(&world.heard()), [(3, 3)]);
+}
+
+#[test]
+fn large_calls_wait_for_each_other() {
+    let mut world = World::open(&[1]);
+    for ticket in 100..120 {
+        let arguments = Bytes::from(vec![0; 4 << 20]);
+        world.session.call(world.now, Ticket(ticket), "put".into(), arguments);
+    }
+    assert_eq!(calls(&world.heard()).len(), 8);
+    world.say(&returned(2));
+    assert_eq!(calls(&world.heard()).len(), 1);
+}
+
+#[test]
+fn a_slow_call_is_waited_for_while_the_leader_answers() {
+    let mut world = World::open(&[1, 2]);
+    world.call();
+    world.heard();
+    for _ in 0..30 {
+        world.pass(QUIET);
+        assert_eq!(world.heard(), [Request::KeepAlive(SESSION)]);
+        world.say(&Answer::Alive(SESSION));
+    }
+    world.say(&returned(2));
+    assert_eq!(world.done().len(), 1);
+}
+
+#[test]
+fn a_connection_that_is_taken_but_not_answered_is_left() {
+    let mut world = World::new(&[1, 2]);
+    world.call();
+    world.accept(1);
+    world.pass(Duration::from_secs(1));
+    world.serve(2, &[2]);
+    assert_eq!(world.heard(), [Request::Open]);
+}
+
+#[test]
+fn an_abandoned_call_is_not_sent_again_and_its_reply_is_dropped() {
+    let mut world = World::open(&[1]);
+    let (first, second) = (world.call(), world.call());
+    world.heard();
+    world.session.abandon(first);
+    world.session.abandon(second);
+    world.say(&returned(3));
+    assert_eq!(world.done(), []);
+    world.break_link();
+    world.call();
+    world.serve(1, &[1]);
+    assert_eq!(calls(&world.heard()), [(4, 4)], "the abandoned ones are acknowledged");
+}
+
+#[test]
+fn members_are_found_after_the_bootstrap_is_gone() {
+    let mut world = World::open(&[1]);
+    world.break_link();
+    world.serve(1, &[1, 5, 6]);
+    world.break_link();
+    world.fail(5);
+    world.serve(6, &[6, 7]);
+    world.break_link();
+    world.serve(7, &[7]);
+}
+
+#[test]
+fn an_idle_client_gives_up_once_its_session_cannot_live_any_more() {
+    let mut world = World::open(&[1]);
+    world.break_link();
+    let lost_at = world.now;
+    while world.session.dial(world.now) != Dial::Nothing {
+        world.session.resolved(world.bootstrap.clone(), Attempts::default());
+        world.session.lost(world.now, "nobody listens there".into());
+        world.now += Duration::from_millis(100);
+        assert!(world.now < lost_at + Duration::from_secs(11));
+    }
+    world.call();
+    assert_eq!(world.accept(1).session, Some((CLUSTER, SESSION)), "it may live after all");
+}
+
+#[test]
+fn giving_up_says_what_was_tried() {
+    let mut world = World::new(&[1, 2]);
+    let ticket = world.call();
+    world.fail(1);
+    world.fail(2);
+    let error = world.session.give_up(ticket, Duration::from_secs(5));
+    assert_eq!(
+        error.to_string(),
+        "no replica could be reached within 5s: \
+         127.0.0.1:1: nobody listens there; 127.0.0.1:2: nobody listens there"
+    );
+    assert!(!error.outcome_unknown());
+}
+
+#[test]
+fn giving_up_says_what_the_cluster_waits_for() {
+    let mut world = World::open(&[1]);
+    let ticket = world.call();
+    world.say(&Answer::Waiting("no quorum: 1 of 3 members is here".into()));
+    let error = world.session.give_up(ticket, Duration::from_secs(5));
+    assert!(error.to_string().ends_with("(no quorum: 1 of 3 members is here)"), "{error}");
+    assert!(error.outcome_unknown());
+}
+
+#[test]
+fn questions_are_asked_again_over_the_next_connection() {
+    let mut world = World::open(&[1]);
+    let ticket = world.ask(Question::Interface);
+    assert_eq!(world.heard(), [Request::Interface]);
+    world.break_link();
+    world.serve(1, &[1]);
+    assert_eq!(world.heard(), [Request::Interface]);
+    world.say(&Answer::Interface(Interface::default()));
+    assert_eq!(world.done(), [(ticket, Ok(Reply::Interface(Interface::default())))]);
+}
+
+#[test]
+fn closing_says_so_and_ends_everything() {
+    let mut world = World::open(&[1]);
+    let (sent, asked) = (world.call(), world.ask(Question::Status));
+    world.heard();
+    world.session.close();
+    assert_eq!(world.heard(), [Request::Close(SESSION)]);
+    let ends = [(sent, Err(Error::SessionExpired)), (asked, Err(Error::Closed))];
+    assert_eq!(world.done(), ends);
+    assert_eq!(world.session.dial(world.now), Dial::Nothing);
+}
+
+/// Whatever a replica sends, the session goes on or hangs up.
+#[test]
+fn arbitrary_bytes_do_no_harm() {
+    let mut random = 0x2545_F491_4F6C_DD1D_u64;
+    let mut next = move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    };
+    for round in 0..2_000 {
+        let mut world = if round % 2 == 0 { World::open(&[1]) } else { World::new(&[1]) };
+        world.call();
+        if round % 2 == 1 {
+            world.accept(1);
+        }
+        let body: Vec<u8> = (0..next() % 64).map(|_| (next() % 12) as u8).collect();
+        let mut bytes = BytesMut::new();
+        if round % 3 == 0 {
+            bytes.extend_from_slice(&body);
+        } else {
+            // A sound frame around an arbitrary message. Postcard writes a tuple of bytes bare.
+            frame_around(&body, &mut bytes);
+        }
+        world.session.received(world.now, &mut bytes);
+        world.pass(Duration::from_secs(10));
+    }
+}
+
+fn frame_around(body: &[u8], to: &mut BytesMut) {
+    struct Bare<'a>(&'a [u8]);
+    impl serde::Serialize for Bare<'_> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeTuple;
+            let mut tuple = serializer.serialize_tuple(self.0.len())?;
+            self.0.iter().try_for_each(|byte| tuple.serialize_element(byte))?;
+            tuple.end()
+        }
+    }
+    write_frame(&Bare(body), to);
+}
