@@ -1,0 +1,49 @@
+//! `concoord call`: one call from the shell.
+
+use std::time::Duration;
+
+use concoord::{Client, Error, Options as ClientOptions};
+use serde_json::json;
+
+use super::exit::Failure;
+use super::json::{arguments, exception_to_json, to_json};
+use super::output::{say, say_json};
+use super::{BOOTSTRAP, seconds};
+
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = super::EXIT_CODES)]
+pub(super) struct Options {
+    /// The method
+    method: String,
+    /// Its arguments in JSON: an array by position, an object by name
+    #[arg(value_name = "ARGS", default_value = "[]")]
+    arguments: String,
+    /// address:port of a replica, or several with commas between
+    #[arg(short, long, value_name = "BOOTSTRAP", default_value = BOOTSTRAP)]
+    boot: String,
+    /// Print how the call ended as JSON, exceptions too
+    #[arg(long)]
+    json: bool,
+    /// How long to wait for the reply, in seconds
+    #[arg(long, value_parser = seconds, value_name = "SECONDS", default_value = "60")]
+    timeout: Duration,
+}
+
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
+    let arguments = arguments(&options.arguments).map_err(Failure::usage)?;
+    let client_options = ClientOptions { timeout: options.timeout, ..ClientOptions::default() };
+    let client = Client::connect(&options.boot, client_options)?;
+    let outcome = client.call(&options.method, &arguments);
+    if options.json {
+        match &outcome {
+            Ok(value) => say_json(&json!({ "returned": to_json(value) })),
+            Err(Error::Raised(exception)) => {
+                say_json(&json!({ "raised": exception_to_json(exception) }))
+            }
+            Err(_) => true,
+        };
+    } else if let Ok(value) = &outcome {
+        say(to_json(value).to_string());
+    }
+    outcome.map(drop).map_err(Failure::from)
+}

@@ -1,0 +1,312 @@
+//! `concoord replica`: serves a copy of an object until it is told to stop.
+
+use std::cell::Cell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
+
+use super::exit::{Exit, Failure};
+use super::output::{note, say};
+use super::{addresses, python, seconds};
+use crate::config::{ObjectSpec, ReplicaConfig, WorkerSpec};
+use crate::driver::{self, RunError};
+use crate::logging::{self, Logging};
+
+/// The ports that a replica tries if it is given none.
+const PORTS: std::ops::RangeInclusive<u16> = 14000..=15000;
+
+/// How often a replica that finds nobody to join says so.
+const REMIND: Duration = Duration::from_secs(10);
+
+/// How long finding out whether somebody is there to join may take.
+const LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Without -b it starts a cluster; with -b it joins that of the replica named.",
+    after_long_help = super::EXIT_CODES
+)]
+pub(super) struct Options {
+    /// Address for the replica [default: this host's own]
+    #[arg(short, long)]
+    addr: Option<String>,
+    /// Port for the replica [default: the first free one of 14000-15000]
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// address:port of a replica to join, or several with commas between
+    #[arg(short, long, value_name = "BOOTSTRAP")]
+    boot: Option<String>,
+    /// Dotted name of the object's class
+    #[arg(short, long, value_name = "OBJECTNAME")]
+    objectname: String,
+    /// address:port of a logger to send log records to
+    #[arg(short, long)]
+    logger: Option<String>,
+    /// Show debug records
+    #[arg(short, long)]
+    debug: bool,
+    /// The Python that hosts an object of a Python class
+    #[arg(long)]
+    python: Option<PathBuf>,
+    /// How long the calls of one entry may take a Python object [default: 30]
+    #[arg(long, value_parser = seconds, value_name = "SECONDS")]
+    apply_timeout: Option<Duration>,
+    /// Silence after which a client's session ends [default: 10]
+    #[arg(long, value_parser = seconds, value_name = "SECONDS")]
+    session_timeout: Option<Duration>,
+    /// Silence after which a replica is removed [default: 10]
+    #[arg(long, value_parser = seconds, value_name = "SECONDS")]
+    dead_timeout: Option<Duration>,
+
+    // Part of the usage that the tutorial gives: known, so that they are refused with a reason.
+    #[arg(short, long, hide = true)]
+    writetodisk: bool,
+    #[arg(short = 'n', long, hide = true)]
+    domainname: Option<String>,
+    #[arg(short, long, hide = true)]
+    route53: bool,
+}
+
+pub(super) fn run(options: &Options, installed: Option<PathBuf>) -> Result<(), Failure> {
+    refuse_what_is_not_there(options)?;
+    let ip = own_address(options.addr.as_deref())?;
+    let bootstrap = options.boot.as_deref().map(addresses).transpose()?.unwrap_or_default();
+    let listener = listen(ip, options.port)?;
+    let address = listener.local_addr().map_err(Failure::failed)?;
+
+    let _logging = logging::start(&Logging {
+        debug: options.debug,
+        logger: options.logger.clone(),
+        sender: address.to_string(),
+    })
+    .map_err(Failure::usage)?;
+    let config = configure(options, address, bootstrap.clone(), installed);
+    driver::runtime().map_err(Failure::failed)?.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)?;
+        serve(listener, config, address, &bootstrap).await
+    })
+}
+
+/// Serves until a signal; the second one ends the process at once.
+async fn serve(
+    listener: tokio::net::TcpListener,
+    config: ReplicaConfig,
+    address: SocketAddr,
+    bootstrap: &[SocketAddr],
+) -> Result<(), Failure> {
+    let mut signals = Signals::new().map_err(Failure::failed)?;
+    let stop = async {
+        signals.next().await;
+        tokio::task::spawn_local(async move {
+            signals.next().await;
+            // 128 and SIGINT, as shells have it.
+            std::process::exit(130);
+        });
+    };
+    let is_serving = Cell::new(false);
+    let serving = || {
+        is_serving.set(true);
+        say(format!("REPLICA-{address} connected."));
+        tracing::info!("calls are served at {address}");
+    };
+    let running = driver::run(listener, config, serving, stop);
+    let joining = remind(bootstrap, &is_serving);
+    let ended = tokio::select! {
+        ended = running => ended,
+        () = joining => unreachable!("reminding has no end"),
+    };
+    match ended {
+        Ok(reason) => {
+            tracing::info!("{reason}");
+            Ok(())
+        }
+        Err(error) => Err(failure(&error)),
+    }
+}
+
+fn failure(error: &RunError) -> Failure {
+    let exit = match error {
+        RunError::Config(_) => Exit::Usage,
+        RunError::Object(_) => Exit::Object,
+        RunError::System(_) | RunError::Stopped(_) => Exit::Failed,
+    };
+    Failure::new(exit, error)
+}
+
+/// As long as the replica has not joined and nobody is there to join: says so, at once and then
+/// now and again.
+async fn remind(bootstrap: &[SocketAddr], is_serving: &Cell<bool>) {
+    while !bootstrap.is_empty() && !is_serving.get() {
+        let mut reasons = Vec::new();
+        for address in bootstrap {
+            match tokio::time::timeout(LOOK, TcpStream::connect(address)).await {
+                Ok(Ok(_)) => reasons.clear(),
+                Ok(Err(error)) => reasons.push(format!("{address}: {error}")),
+                Err(_) => reasons.push(format!("{address}: no answer")),
+            }
+        }
+        if reasons.len() == bootstrap.len() {
+            note(format!("No replica to join yet ({}); trying on.", reasons.join("; ")));
+        }
+        sleep(REMIND).await;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Ctrl-C and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn refuse_what_is_not_there(options: &Options) -> Result<(), Failure> {
+    let sentence = if options.writetodisk {
+        "-w: this version keeps objects in memory only; start more replicas instead"
+    } else if options.domainname.is_some() {
+        "-n: this version has no name server; give clients the replicas' addresses"
+    } else if options.route53 {
+        "-r: this version does not update Route 53; give clients the replicas' addresses"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::usage(sentence))
+}
+
+/// The address asked for, else the one that this host's name stands for, else loopback.
+fn own_address(asked: Option<&str>) -> Result<IpAddr, Failure> {
+    if let Some(name) = asked {
+        return look_up(name).ok_or_else(|| {
+            Failure::usage(format!("{name} stands for no address: write one, as -a 127.0.0.1"))
+        });
+    }
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Ok(look_up(&name).unwrap_or_else(|| {
+        note(format!(
+            "This host's name, {name}, stands for no address: serving on 127.0.0.1, for this \
+             host only. Name another address with -a."
+        ));
+        Ipv4Addr::LOCALHOST.into()
+    }))
+}
+
+/// The first IPv4 address of a host, else its first one.
+fn look_up(name: &str) -> Option<IpAddr> {
+    let found: Vec<IpAddr> = (name, 0).to_socket_addrs().ok()?.map(|found| found.ip()).collect();
+    found.iter().find(|ip| ip.is_ipv4()).or_else(|| found.first()).copied()
+}
+
+/// Listens on that port, or on the first free one. The listener is kept, so that nobody comes in
+/// between.
+fn listen(ip: IpAddr, port: Option<u16>) -> Result<TcpListener, Failure> {
+    let listener = match port {
+        Some(port) => TcpListener::bind((ip, port)).map_err(|error| cannot_bind(ip, port, &error)),
+        None => first_free(ip),
+    }?;
+    listener.set_nonblocking(true).map_err(Failure::failed)?;
+    Ok(listener)
+}
+
+fn first_free(ip: IpAddr) -> Result<TcpListener, Failure> {
+    for port in PORTS {
+        match TcpListener::bind((ip, port)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(cannot_bind(ip, port, &error)),
+        }
+    }
+    let message = format!("Cannot bind to any port of 14000-15000 on {ip}: name one with -p");
+    Err(Failure::new(Exit::Bind, message))
+}
+
+fn cannot_bind(ip: IpAddr, port: u16, error: &io::Error) -> Failure {
+    let advice = if error.kind() == io::ErrorKind::AddrInUse {
+        "another program has it. Name another port with -p, or leave -p out to take the first \
+         free one of 14000-15000"
+            .to_owned()
+    } else if error.kind() == io::ErrorKind::AddrNotAvailable {
+        "it is no address of this host. Name one with -a".to_owned()
+    } else {
+        format!("{error}. Name another port with -p, or another address with -a")
+    };
+    Failure::new(Exit::Bind, format!("Cannot bind to port {port} on {ip}: {advice}"))
+}
+
+fn configure(
+    options: &Options,
+    address: SocketAddr,
+    bootstrap: Vec<SocketAddr>,
+    installed: Option<PathBuf>,
+) -> ReplicaConfig {
+    let class = &options.objectname;
+    let object = ObjectSpec::stock(class).unwrap_or_else(|| {
+        let python = python::choose(options.python.as_deref(), installed.as_deref());
+        let mut spec = WorkerSpec::python(&python, class);
+        spec.apply_timeout = options.apply_timeout.unwrap_or(spec.apply_timeout);
+        ObjectSpec::Worker(spec)
+    });
+    let mut config = ReplicaConfig::new(address, object);
+    config.bootstrap = bootstrap;
+    config.session_timeout = options.session_timeout.unwrap_or(config.session_timeout);
+    config.dead_timeout = options.dead_timeout.unwrap_or(config.dead_timeout);
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_replicas_without_a_port_get_two_ports() {
+        let ip = Ipv4Addr::LOCALHOST.into();
+        let (first, second) = (listen(ip, None).unwrap(), listen(ip, None).unwrap());
+        let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+        assert!(PORTS.contains(&port(&first)) && PORTS.contains(&port(&second)));
+        assert_ne!(port(&first), port(&second));
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_said_with_what_to_do() {
+        let ip = Ipv4Addr::LOCALHOST.into();
+        let taken = TcpListener::bind((ip, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let failure = listen(ip, Some(port)).unwrap_err();
+        assert_eq!(failure.exit, Exit::Bind);
+        assert!(failure.message.starts_with(&format!("Cannot bind to port {port}")));
+        assert!(failure.message.contains("-p"), "{}", failure.message);
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_said_to_be_one() {
+        // 192.0.2.0/24 is for documentation: no host has it.
+        let failure = listen([192, 0, 2, 1].into(), None).unwrap_err();
+        assert_eq!(failure.exit, Exit::Bind);
+        assert!(failure.message.contains("no address of this host"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_name_that_stands_for_nothing_is_refused() {
+        assert_eq!(own_address(Some("no such host")).unwrap_err().exit, Exit::Usage);
+        assert_eq!(own_address(Some("127.0.0.1")).unwrap(), Ipv4Addr::LOCALHOST);
+    }
+}

@@ -1,0 +1,209 @@
+//! What a replica is started with, checked once.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use concoord_core::limits;
+use concoord_core::object::Object;
+use concoord_core::objects;
+
+/// What a replica is started with.
+pub struct ReplicaConfig {
+    /// Where clients and peers reach this replica: the listener's own address, unless that is a
+    /// wildcard or behind a translation.
+    pub advertise: SocketAddr,
+    /// Replicas of the cluster to join; empty to start one.
+    pub bootstrap: Vec<SocketAddr>,
+    /// The object.
+    pub object: ObjectSpec,
+    /// How often the replica is told that time passes.
+    pub tick: Duration,
+    /// How often a leader greets its followers when there is nothing else to say.
+    pub heartbeat: Duration,
+    /// Silence of the leader after which an election may start. A broken stream starts one at
+    /// once, so this can be long enough for a machine that is busy.
+    pub election_timeout: Duration,
+    /// Silence after which a session is expired.
+    pub session_timeout: Duration,
+    /// Silence after which a member is removed, where the rest keeps a quorum.
+    pub dead_timeout: Duration,
+    /// How long a bootstrap waits to be greeted by a cluster that it once belonged to.
+    pub greeting: Duration,
+}
+
+/// The object, and where it lives.
+pub enum ObjectSpec {
+    /// In this process, made by this.
+    Native(Box<dyn Fn() -> Box<dyn Object>>),
+    /// In a process of its own.
+    Worker(WorkerSpec),
+}
+
+impl ObjectSpec {
+    /// The ready-made object of that class, if there is one.
+    #[must_use]
+    pub fn stock(class: &str) -> Option<Self> {
+        objects::stock(class)?;
+        let class = class.to_owned();
+        let make = move || objects::stock(&class).expect("it was there before");
+        Some(Self::Native(Box::new(make)))
+    }
+}
+
+/// How to start the worker that hosts an object.
+#[derive(Clone, Debug)]
+pub struct WorkerSpec {
+    /// The class, `module.Class`.
+    pub class: String,
+    /// The program and its arguments. It finds the socket to us as its standard input.
+    pub command: Vec<OsString>,
+    /// How long the class may take to load, and a state to be taken in.
+    pub load_timeout: Duration,
+    /// How long the calls of one entry may take; a worker that takes longer is killed.
+    pub apply_timeout: Duration,
+}
+
+impl WorkerSpec {
+    /// The worker that hosts a Python class, run by that interpreter.
+    #[must_use]
+    pub fn python(python: &Path, class: &str) -> Self {
+        Self {
+            class: class.into(),
+            command: vec![python.into(), "-m".into(), "concoord._worker".into()],
+            load_timeout: Duration::from_secs(60),
+            apply_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Nobody could connect to it.
+    #[error("{0} can't be reached by others: name the address that clients use")]
+    Unroutable(SocketAddr),
+    /// A replica does not join itself.
+    #[error("{0} is this replica itself: name another one to join, or none to start a cluster")]
+    OwnBootstrap(SocketAddr),
+    /// Two durations don't fit each other.
+    #[error("{larger} must be at least {factor} times {smaller}")]
+    Order {
+        /// What is too small.
+        larger: &'static str,
+        /// How many times.
+        factor: u32,
+        /// What it is compared with.
+        smaller: &'static str,
+    },
+    /// A duration of nothing.
+    #[error("{0} must be longer than nothing")]
+    Zero(&'static str),
+    /// There is no program to start.
+    #[error("the worker's command is empty: name the program that hosts the object")]
+    NoCommand,
+}
+
+impl ReplicaConfig {
+    /// The defaults for everything but where and what.
+    #[must_use]
+    pub fn new(advertise: SocketAddr, object: ObjectSpec) -> Self {
+        Self {
+            advertise,
+            bootstrap: Vec::new(),
+            object,
+            tick: Duration::from_millis(20),
+            heartbeat: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(1000),
+            session_timeout: limits::SESSION_TIMEOUT,
+            dead_timeout: limits::DEAD_TIMEOUT,
+            greeting: Duration::from_millis(300),
+        }
+    }
+
+    /// Whether a replica can be run with this.
+    ///
+    /// # Errors
+    /// What to change.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.advertise.ip().is_unspecified() || self.advertise.port() == 0 {
+            return Err(ConfigError::Unroutable(self.advertise));
+        }
+        if self.bootstrap.contains(&self.advertise) {
+            return Err(ConfigError::OwnBootstrap(self.advertise));
+        }
+        if self.tick.is_zero() {
+            return Err(ConfigError::Zero("tick"));
+        }
+        let times = |larger: (&'static str, Duration),
+                     factor,
+                     smaller: (&'static str, Duration)| {
+            let (larger, smaller) = ((larger.0, larger.1), (smaller.0, smaller.1 * factor));
+            if larger.1 < smaller.1 {
+                return Err(ConfigError::Order { larger: larger.0, factor, smaller: smaller.0 });
+            }
+            Ok(())
+        };
+        times(("heartbeat", self.heartbeat), 1, ("tick", self.tick))?;
+        // Two lost heartbeats are no reason to elect.
+        times(("election_timeout", self.election_timeout), 3, ("heartbeat", self.heartbeat))?;
+        times(("session_timeout", self.session_timeout), 2, ("tick", self.tick))?;
+        times(("dead_timeout", self.dead_timeout), 2, ("election_timeout", self.election_timeout))?;
+        match &self.object {
+            ObjectSpec::Native(_) => Ok(()),
+            ObjectSpec::Worker(spec) => spec.check(),
+        }
+    }
+}
+
+impl WorkerSpec {
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.command.is_empty() {
+            return Err(ConfigError::NoCommand);
+        }
+        if self.apply_timeout.is_zero() {
+            return Err(ConfigError::Zero("apply_timeout"));
+        }
+        if self.load_timeout.is_zero() {
+            return Err(ConfigError::Zero("load_timeout"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> ReplicaConfig {
+        let worker = WorkerSpec::python(Path::new("python3"), "counter.Counter");
+        ReplicaConfig::new(([127, 0, 0, 1], 14000).into(), ObjectSpec::Worker(worker))
+    }
+
+    #[test]
+    fn the_defaults_are_right() {
+        assert_eq!(config().check(), Ok(()));
+    }
+
+    #[test]
+    fn an_address_that_nobody_can_reach_is_refused() {
+        let mut config = config();
+        config.advertise = ([0, 0, 0, 0], 14000).into();
+        assert_eq!(config.check(), Err(ConfigError::Unroutable(config.advertise)));
+    }
+
+    #[test]
+    fn a_replica_does_not_join_itself() {
+        let mut config = config();
+        config.bootstrap = vec![config.advertise];
+        assert_eq!(config.check(), Err(ConfigError::OwnBootstrap(config.advertise)));
+    }
+
+    #[test]
+    fn an_election_waits_for_three_heartbeats() {
+        let mut config = config();
+        config.heartbeat = config.election_timeout / 2;
+        assert!(matches!(config.check(), Err(ConfigError::Order { factor: 3, .. })));
+    }
+}

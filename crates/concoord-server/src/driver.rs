@@ -1,0 +1,255 @@
+//! The one task that owns a replica.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use concoord_core::replica::{Action, Config, Event, Hosting, Replica};
+use concoord_core::view::{Member, ReplicaId};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::time::MissedTickBehavior;
+
+use crate::clients;
+use crate::config::{ConfigError, ObjectSpec, ReplicaConfig};
+use crate::death::own_process;
+use crate::shell::Shell;
+use crate::task::Task;
+use crate::worker::{LoadError, Worker};
+
+/// How long a replica that was told to stop may take to leave the view.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a replica ended without having been told to, or could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// What it was to be started with makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no object.
+    #[error(transparent)]
+    Object(#[from] LoadError),
+    /// The listener, or the system's source of random numbers, failed.
+    #[error("the system refuses what a replica needs: {0}")]
+    System(#[from] io::Error),
+    /// The replica can't go on.
+    #[error("{0}")]
+    Stopped(String),
+}
+
+/// The runtime that [`run`] is made for: one thread, which may be shared by nothing that blocks.
+///
+/// # Errors
+/// If the system has no descriptors left.
+pub fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+}
+
+/// Runs a replica on `listener` until `shutdown`, and then until it has left the view, but a
+/// second at most. `serving` is called once, when calls are served. Returns why it stopped, as a
+/// sentence for people.
+///
+/// Raises this process's limit on open files as far as it may.
+///
+/// # Errors
+/// If it can't start or can't go on.
+///
+/// # Panics
+/// Outside a [`LocalRuntime`] or `LocalSet`: [`runtime`] makes the former.
+pub async fn run(
+    listener: TcpListener,
+    config: ReplicaConfig,
+    serving: impl FnOnce(),
+    shutdown: impl Future<Output = ()>,
+) -> Result<String, RunError> {
+    config.check()?;
+    raise_file_limit();
+    let listener = Rc::new(listener);
+    let (mut shutdown, mut serving) = (pin!(shutdown), Some(serving));
+    let mut bootstrap = config.bootstrap.clone();
+    loop {
+        let driver = tokio::select! {
+            driver = Driver::start(&listener, &config, bootstrap) => driver?,
+            () = &mut shutdown => return Ok("told to stop before it had started".into()),
+        };
+        match driver.drive(&mut serving, shutdown.as_mut()).await {
+            End::Stop(reason) => return reason.map_err(RunError::Stopped),
+            End::Restart(addresses, reason) => {
+                tracing::warn!("this replica starts anew: {reason}");
+                bootstrap = addresses;
+            }
+        }
+    }
+}
+
+/// How an incarnation of the replica ends.
+enum End {
+    Stop(Result<String, String>),
+    Restart(Vec<SocketAddr>, String),
+}
+
+/// One incarnation of the replica.
+struct Driver {
+    shell: Rc<Shell>,
+    worker: Option<Worker>,
+    tick: Duration,
+    started: Instant,
+    _accepting: Task,
+}
+
+impl Driver {
+    async fn start(
+        listener: &Rc<TcpListener>,
+        config: &ReplicaConfig,
+        bootstrap: Vec<SocketAddr>,
+    ) -> Result<Self, RunError> {
+        let source = listener.local_addr()?.ip();
+        let process = own_process();
+        let id = ReplicaId(random()?);
+        let (hosting, runtime, worker) = match &config.object {
+            ObjectSpec::Native(make) => (Hosting::Native(make()), String::new(), None),
+            ObjectSpec::Worker(spec) => {
+                let (worker, loaded) = Worker::load(spec.clone()).await?;
+                (Hosting::Worker(loaded.interface), loaded.runtime, Some(worker))
+            }
+        };
+        let core = Config {
+            member: Member { id, address: config.advertise, process: process.clone() },
+            bootstrap,
+            runtime,
+            seed: random()?,
+            tick: config.tick,
+            election_timeout: config.election_timeout,
+            heartbeat: config.heartbeat,
+            session_timeout: config.session_timeout,
+            dead_timeout: config.dead_timeout,
+            greeting: config.greeting,
+        };
+        let shell = Rc::new(Shell::new(id, Replica::new(core, hosting), source, process));
+        if let Some(worker) = &worker {
+            let shell = Rc::clone(&shell);
+            worker.deliver_to(move |event| shell.post(event));
+        }
+        shell.peers.follow(&shell, &shell.replica.borrow().contacts());
+        let accepting = Task::spawn(clients::accept(Rc::clone(listener), Rc::clone(&shell)));
+        let (tick, started) = (config.tick, Instant::now());
+        Ok(Self { shell, worker, tick, started, _accepting: accepting })
+    }
+
+    /// Takes turns until the replica ends.
+    async fn drive(
+        self,
+        serving: &mut Option<impl FnOnce()>,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
+    ) -> End {
+        let mut ticks = tokio::time::interval(self.tick);
+        // Ticks that a stopped or starved process missed are no silence of its peers.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut leave_timeout = pin!(tokio::time::sleep(Duration::MAX));
+        let mut leaving = false;
+        let (mut events, mut actions) = (Vec::new(), Vec::new());
+        loop {
+            tokio::select! {
+                () = self.shell.woken() => {}
+                _ = ticks.tick() => self.shell.post(Event::Tick),
+                () = &mut shutdown, if !leaving => {
+                    leaving = true;
+                    leave_timeout.set(tokio::time::sleep(LEAVE_TIMEOUT));
+                    self.shell.post(Event::Leave);
+                }
+                () = &mut leave_timeout, if leaving => {
+                    let reason = "told to stop; the others have not confirmed that it left";
+                    return End::Stop(Ok(reason.into()));
+                }
+            }
+            // Once around: all that is ready to be read now becomes part of this turn.
+            tokio::task::yield_now().await;
+            self.turn(&mut events, &mut actions);
+            let mut end = None;
+            for action in actions.drain(..) {
+                end = self.perform(action, serving).or(end);
+            }
+            self.shell.flush();
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    /// One turn: all input that is there, one decision.
+    fn turn(&self, events: &mut Vec<Event>, actions: &mut Vec<Action>) {
+        self.shell.take_posted(events);
+        let mut replica = self.shell.replica.borrow_mut();
+        for event in events.drain(..) {
+            replica.step(event);
+        }
+        replica.turn(self.started.elapsed(), wall_ms(), actions);
+    }
+
+    /// Does what the replica wants done, but for what waits for the end of the turn to be
+    /// written. Says whether the replica is at its end.
+    fn perform(&self, action: Action, serving: &mut Option<impl FnOnce()>) -> Option<End> {
+        let shell = &self.shell;
+        match action {
+            Action::Answer(connection, answer) => shell.answer(connection, answer),
+            Action::Send(to, message) => shell.peers.send(shell, to, message),
+            Action::HangUp(peer) => shell.peers.hang_up(peer),
+            Action::Worker(action) => {
+                let worker = self.worker.as_ref();
+                worker.expect("only a replica with a hosted object asks for this").ask(action);
+            }
+            Action::Contacts => {
+                let contacts = shell.replica.borrow().contacts();
+                shell.peers.follow(shell, &contacts);
+            }
+            Action::View(view) => shell.deaths.follow(shell, &view),
+            Action::Serving => {
+                if let Some(serving) = serving.take() {
+                    serving();
+                }
+            }
+            Action::Note(level, text) => note(level, &text),
+            Action::Disconnect(connection) => shell.disconnect(connection),
+            Action::Restart(bootstrap, reason) => return Some(End::Restart(bootstrap, reason)),
+            Action::Stop(reason) => return Some(End::Stop(reason)),
+        }
+        None
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shell.end();
+    }
+}
+
+fn note(level: tracing::Level, text: &str) {
+    match level {
+        tracing::Level::ERROR => tracing::error!("{text}"),
+        tracing::Level::WARN => tracing::warn!("{text}"),
+        tracing::Level::INFO => tracing::info!("{text}"),
+        tracing::Level::DEBUG => tracing::debug!("{text}"),
+        tracing::Level::TRACE => tracing::trace!("{text}"),
+    }
+}
+
+fn random() -> io::Result<u64> {
+    getrandom::u64().map_err(io::Error::other)
+}
+
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A connection is a file: what the system allows by default is less than we serve.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!("the limit on open files stays at {:?}: {error}", limit.current);
+    }
+}

@@ -1,0 +1,29 @@
+//! The half of `ConCoord` that does: what one replica needs of the world.
+//!
+//! ```text
+//!            ┌─ clients ─▶ inbox ─▶ driver ─▶ Replica::turn ─▶ actions ─┐
+//! sockets ───┤   peers ──────┘                                          ├─▶ clients, peers
+//!            └─ http        worker, death ─▶ inbox                      └─▶ worker, death
+//! ```
+//!
+//! One thread owns a replica. Tasks read sockets and leave events in the inbox; the driver takes
+//! all that is there, has the replica take one turn, and writes what follows, once a socket.
+//! Nothing decides here: what a message means is `concoord_core`'s to know.
+
+pub mod cli;
+mod clients;
+pub mod config;
+mod connection;
+mod death;
+mod driver;
+mod http;
+mod journal;
+pub mod logging;
+mod peers;
+mod shell;
+mod task;
+mod worker;
+
+pub use config::{ConfigError, ObjectSpec, ReplicaConfig, WorkerSpec};
+pub use driver::{RunError, run, runtime};
+pub use worker::LoadError;

@@ -1,0 +1,7 @@
+//! The program `concoord`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    concoord_server::cli::main(std::env::args_os(), None).into()
+}

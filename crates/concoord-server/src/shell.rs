@@ -1,0 +1,129 @@
+//! What the tasks of one replica share: its inbox and its connections.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use concoord_core::call::ConnectionId;
+use concoord_core::replica::{Event, Replica};
+use concoord_core::view::{Process, ReplicaId};
+use concoord_core::wire::{Answer, Status};
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use crate::connection::Connection;
+use crate::death::DeathWatch;
+use crate::peers::Peers;
+
+/// Borrowed for moments only, never across an await: all tasks run on one thread.
+pub(crate) struct Shell {
+    pub(crate) id: ReplicaId,
+    pub(crate) replica: RefCell<Replica>,
+    pub(crate) peers: Peers,
+    pub(crate) deaths: DeathWatch,
+    clients: RefCell<HashMap<ConnectionId, Rc<Connection>>>,
+    connection_last: Cell<u64>,
+    inbox: RefCell<Vec<Event>>,
+    posted: Notify,
+    unsent: RefCell<Vec<Rc<Connection>>>,
+}
+
+impl Shell {
+    /// `source` is the address that connections to peers are made from.
+    pub(crate) fn new(
+        id: ReplicaId,
+        replica: Replica,
+        source: IpAddr,
+        process: Option<Process>,
+    ) -> Self {
+        Self {
+            id,
+            replica: RefCell::new(replica),
+            peers: Peers::new(source),
+            deaths: DeathWatch::new(process),
+            clients: RefCell::default(),
+            connection_last: Cell::new(0),
+            inbox: RefCell::default(),
+            posted: Notify::new(),
+            unsent: RefCell::default(),
+        }
+    }
+
+    /// Leaves an event for the next turn.
+    pub(crate) fn post(&self, event: Event) {
+        self.inbox.borrow_mut().push(event);
+        self.wake();
+    }
+
+    /// Has the driver take a turn.
+    pub(crate) fn wake(&self) {
+        self.posted.notify_one();
+    }
+
+    /// Waits for something to take a turn for.
+    pub(crate) async fn woken(&self) {
+        self.posted.notified().await;
+    }
+
+    /// Swaps what was posted with the empty `events`.
+    pub(crate) fn take_posted(&self, events: &mut Vec<Event>) {
+        std::mem::swap(&mut *self.inbox.borrow_mut(), events);
+    }
+
+    /// Sends at the end of the turn, together with all else that goes the same way.
+    pub(crate) fn send<M: Serialize>(&self, connection: &Rc<Connection>, message: &M) {
+        if connection.push(message) {
+            self.unsent.borrow_mut().push(Rc::clone(connection));
+        }
+    }
+
+    /// Ends a turn: one write per connection.
+    pub(crate) fn flush(&self) {
+        for connection in self.unsent.borrow_mut().drain(..) {
+            connection.flush();
+        }
+    }
+
+    pub(crate) fn add_client(&self, connection: &Rc<Connection>) -> ConnectionId {
+        let id = ConnectionId(self.connection_last.get() + 1);
+        self.connection_last.set(id.0);
+        self.clients.borrow_mut().insert(id, Rc::clone(connection));
+        id
+    }
+
+    pub(crate) fn remove_client(&self, id: ConnectionId) {
+        self.clients.borrow_mut().remove(&id);
+        self.post(Event::Disconnected(id));
+    }
+
+    /// Tells a client, if it is still there.
+    pub(crate) fn answer(&self, id: ConnectionId, mut answer: Answer) {
+        let clients = self.clients.borrow();
+        let Some(connection) = clients.get(&id) else { return };
+        if let Answer::Status(status) = &mut answer {
+            status.connections = clients.len() as u64;
+        }
+        self.send(connection, &answer);
+    }
+
+    /// Ends a client's connection.
+    pub(crate) fn disconnect(&self, id: ConnectionId) {
+        if let Some(connection) = self.clients.borrow().get(&id) {
+            connection.flush();
+            connection.close();
+        }
+    }
+
+    /// Ends all tasks that the shell keeps, and that keep it.
+    pub(crate) fn end(&self) {
+        self.peers.end();
+        self.deaths.end();
+    }
+
+    /// How the replica is, now.
+    pub(crate) fn status(&self) -> Status {
+        let connections = self.clients.borrow().len() as u64;
+        Status { connections, ..self.replica.borrow().status() }
+    }
+}

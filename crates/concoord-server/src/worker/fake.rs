@@ -1,0 +1,124 @@
+//! A worker for tests: the test program itself, started again to run [`fake_worker`] only.
+//!
+//! The tests of this crate's parts and those of whole replicas both hold this file.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use concoord_core::call::Outcome;
+use concoord_core::limits::SNAPSHOT_BYTES_MAX;
+use concoord_core::object::{Interface, Method};
+use concoord_core::value::Value;
+use concoord_core::wire::{
+    FromWorker, HostedCall, ToWorker, read_message, take_frame, write_frame,
+};
+
+/// An object with a total, and with methods that misbehave.
+#[derive(Default)]
+struct Fake {
+    total: u64,
+    scratch: PathBuf,
+}
+
+impl Fake {
+    fn run(&mut self, method: &str) -> u64 {
+        match method {
+            "add" => self.total += 1,
+            "total" => {}
+            "die" => process::exit(7),
+            "hang" => thread::sleep(Duration::from_secs(600)),
+            "die_once" if self.first_time() => process::exit(7),
+            "hang_once" if self.first_time() => thread::sleep(Duration::from_secs(600)),
+            "die_once" | "hang_once" => self.total += 100,
+            other => panic!("no method {other}"),
+        }
+        self.total
+    }
+
+    fn first_time(&self) -> bool {
+        File::create_new(self.scratch.join("tried")).is_ok()
+    }
+
+    fn answer(&mut self, asked: ToWorker) -> FromWorker {
+        match asked {
+            ToWorker::Load { class } if class == "fake.Missing" => {
+                FromWorker::NotLoaded("there is no class Missing in fake".into())
+            }
+            ToWorker::Load { class } if class == "fake.Dies" => {
+                io::stderr().write_all(b"Traceback: something is wrong\n").expect("it is piped");
+                process::exit(3)
+            }
+            ToWorker::Load { class } => {
+                if class == "fake.Hangs" {
+                    thread::sleep(Duration::from_secs(600));
+                }
+                // The class names the folder, so that each test has its own.
+                self.scratch = class.clone().into();
+                FromWorker::Loaded { interface: interface(class), runtime: "fake 1".into() }
+            }
+            ToWorker::Apply { calls, .. } | ToWorker::Read(calls) => {
+                let mut run = |call: &HostedCall| {
+                    let total = Value::Int(self.run(&call.method).try_into().expect("it is small"));
+                    (call.number, Outcome::Returned(total.encode().expect("it is flat")))
+                };
+                FromWorker::Done(calls.iter().map(&mut run).collect())
+            }
+            ToWorker::Snapshot(number) => {
+                // With ballast, so that a state is decoded on its other path too.
+                let mut state = vec![0; 2 << 20];
+                state[..8].copy_from_slice(&self.total.to_le_bytes());
+                FromWorker::Snapshot(number, Ok(state.into()))
+            }
+            ToWorker::Restore(state) => {
+                let Some(total) = state.first_chunk() else {
+                    return FromWorker::Restored(Err("too short".into()));
+                };
+                self.total = u64::from_le_bytes(*total);
+                FromWorker::Restored(Ok(()))
+            }
+        }
+    }
+}
+
+fn interface(class: String) -> Interface {
+    let method =
+        |name: &str| Method { name: name.into(), read_only: name == "total", ..Method::default() };
+    let names = ["add", "total", "die", "hang", "die_once", "hang_once"];
+    Interface { class, doc: String::new(), methods: names.map(method).into() }
+}
+
+#[test]
+#[ignore = "the worker that the other tests start"]
+fn fake_worker() {
+    let socket = io::stdin().as_fd().try_clone_to_owned().unwrap();
+    let mut socket = UnixStream::from(socket);
+    let (mut pending, mut chunk) = (BytesMut::new(), vec![0; 1 << 16]);
+    let mut fake = Fake::default();
+    loop {
+        while let Some(frame) = take_frame(&mut pending, SNAPSHOT_BYTES_MAX).unwrap() {
+            let mut answer = BytesMut::new();
+            write_frame(&fake.answer(read_message(&frame).unwrap()), &mut answer);
+            socket.write_all(&answer).unwrap();
+        }
+        match socket.read(&mut chunk) {
+            Ok(bytes @ 1..) => pending.extend_from_slice(&chunk[..bytes]),
+            Ok(0) | Err(_) => process::exit(0),
+        }
+    }
+}
+
+/// What starts it; `name` is that of [`fake_worker`] in this test program.
+pub(crate) fn command(name: &str) -> Vec<OsString> {
+    let this = env::current_exe().expect("we run");
+    let arguments = [name, "--exact", "--ignored", "--nocapture"].map(OsString::from);
+    [this.into()].into_iter().chain(arguments).collect()
+}

@@ -1,0 +1,279 @@
+//! The command line as a script sees it: exit codes, and what goes where.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+const COUNTER: &str = "concoord.object.counter.Counter";
+
+fn concoord(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_concoord"));
+    command.args(arguments).env_remove("VIRTUAL_ENV").env_remove("CONCOORD_LOG");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    concoord(arguments).output().expect("the program runs")
+}
+
+/// The exit code and what went to standard error.
+fn ended(arguments: &[&str]) -> (i32, String) {
+    let output = run(arguments);
+    (output.status.code().expect("it ends by itself"), text(output.stderr))
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).expect("it speaks UTF-8")
+}
+
+/// A port that nothing listens on for now, held so that nothing else gets it.
+fn silent_port() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    (listener, port)
+}
+
+#[test]
+fn the_bare_command_says_what_it_is() {
+    let output = run(&[]);
+    assert!(output.status.success());
+    let text = text(output.stdout);
+    assert!(text.starts_with(concat!("concoord ", env!("CARGO_PKG_VERSION"))), "{text}");
+    for command in ["replica", "status", "call", "object", "bench", "logger"] {
+        assert!(text.contains(&format!("\n  {command} ")), "{command} is not listed: {text}");
+    }
+}
+
+#[test]
+fn the_usage_of_the_tutorial_is_there() {
+    let help = text(run(&["REPLICA", "-h"]).stdout);
+    let long = ["--addr", "--port", "--boot", "--objectname", "--logger", "--debug", "--help"];
+    for option in ["-a", "-p", "-b", "-o", "-l", "-d", "-h"].iter().chain(&long) {
+        assert!(help.contains(option), "{option}: {help}");
+    }
+}
+
+#[test]
+fn bad_arguments_end_with_2() {
+    for arguments in [
+        &["nothing"][..],
+        &["replica"],
+        &["replica", "-o", "a.B", "-p", "0"],
+        &["replica", "-o", "a.B", "-p", "70000"],
+        &["replica", "-o", "a.B", "-a", "no such host"],
+        &["replica", "-o", "a.B", "-a", "127.0.0.1", "-b", "no such host"],
+        &["replica", "-o", "a.B", "--dead-timeout", "-1"],
+        &["call", "increment", "5"],
+        &["call", "increment", "[", "-b", "127.0.0.1:1"],
+        &["bench", "--clients", "0"],
+        &["status", "-b", "a:b:c"],
+    ] {
+        let (code, said) = ended(arguments);
+        assert_eq!(code, 2, "{arguments:?}: {said}");
+        assert!(!said.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_is_not_there_yet_is_refused_with_a_sentence() {
+    for (option, about) in [("-w", "memory"), ("-n=example.org", "name server"), ("-r", "Route 53")]
+    {
+        let (code, said) = ended(&["replica", "-o", "a.B", option]);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(about), "{said}");
+    }
+}
+
+#[test]
+fn a_port_in_use_ends_with_3() {
+    let (_taken, port) = silent_port();
+    let (code, said) = ended(&["replica", "-o", COUNTER, "-a", "127.0.0.1", "-p", &port]);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains(&format!("Cannot bind to port {port}")), "{said}");
+    let (code, said) = ended(&["logger", "-p", &port]);
+    assert_eq!(code, 3, "{said}");
+}
+
+#[test]
+fn nobody_there_ends_with_5() {
+    let (listener, port) = silent_port();
+    drop(listener);
+    let boot = format!("127.0.0.1:{port}");
+    for arguments in [
+        &["status", "-b", &boot, "--timeout", "0.3"][..],
+        &["call", "getvalue", "-b", &boot, "--timeout", "0.3"],
+    ] {
+        let (code, said) = ended(arguments);
+        assert_eq!(code, 5, "{arguments:?}: {said}");
+        assert!(said.contains(&boot), "{said}");
+    }
+}
+
+#[test]
+fn a_python_without_the_package_is_said_to_lack_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let python = folder.path().join("python");
+    fs::write(&python, "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
+    let (code, said) = ended(&["object", "-o", "a.B", "--python", python.to_str().unwrap()]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("pip install concoord"), "{said}");
+    let (code, said) = ended(&["object", "-o", "a.B", "--python", "/no/python"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("--python"), "{said}");
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let mut child = concoord(&["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+    assert_eq!(text(output.stderr), "");
+}
+
+#[test]
+fn the_logger_prints_what_it_gets() {
+    // A free port, found by asking for one and giving it back.
+    let (listener, port) = silent_port();
+    drop(listener);
+    let mut logger = concoord(&["logger", "-a", "127.0.0.1", "-p", &port])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(logger.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains(&port), "{said}");
+    let mut sender = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    sender.write_all(b"{\"message\":\"hello\"}\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(logger.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[1], sender.local_addr().unwrap().to_string());
+    assert_eq!(words[2], "{\"message\":\"hello\"}");
+    logger.kill().unwrap();
+    logger.wait().unwrap();
+}
+
+/// A replica in a process of its own, killed at the end of its test if it lives still.
+struct Replica {
+    child: Child,
+    address: String,
+}
+
+impl Replica {
+    fn start(options: &[&str]) -> Self {
+        let mut child = concoord(&["replica", "-o", COUNTER, "-a", "127.0.0.1"])
+            .args(options)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address =
+            line.strip_prefix("REPLICA-").and_then(|rest| rest.strip_suffix(" connected.\n"));
+        Self { address: address.unwrap_or_else(|| panic!("it said {line:?}")).to_owned(), child }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // It may have ended already, as its test wanted.
+        self.child.kill().unwrap_or_default();
+        self.child.wait().map(drop).unwrap_or_default();
+    }
+}
+
+#[test]
+fn an_object_is_called_from_the_shell_and_goes_on_without_its_leader() {
+    let first = Replica::start(&[]);
+    let second = Replica::start(&["-b", &first.address]);
+    let third = Replica::start(&["-b", &first.address]);
+    let boot = [&*first.address, &second.address, &third.address].join(",");
+    let call = |method, arguments| run(&["call", method, arguments, "-b", &boot]);
+
+    assert_eq!(text(call("increment", "[5]").stdout), "null\n");
+    assert_eq!(text(call("increment", r#"{"by": 2}"#).stdout), "null\n");
+    assert_eq!(text(call("getvalue", "[]").stdout), "7\n");
+    assert_eq!(call("increment", r#"["x"]"#).status.code(), Some(7));
+    assert_eq!(call("nothing", "[]").status.code(), Some(8));
+
+    let status = run(&["status", "--json", "-b", &boot]);
+    assert!(status.status.success());
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["leader"], *first.address);
+    assert_eq!(status["members"].as_array().unwrap().len(), 3);
+
+    drop(first);
+    assert_eq!(text(call("getvalue", "[]").stdout), "7\n");
+}
+
+#[test]
+fn a_replica_that_is_told_to_stop_ends_well_within_a_second() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut replica = Replica::start(&[]);
+        let start = Instant::now();
+        replica.signal(signal);
+        assert_eq!(replica.child.wait().unwrap().code(), Some(0));
+        // Twice what is promised: other tests run beside it.
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn a_replica_with_nobody_to_join_says_so_and_joins_when_there_is_somebody() {
+    let (listener, port) = silent_port();
+    drop(listener);
+    let boot = format!("127.0.0.1:{port}");
+    let mut joining = concoord(&["replica", "-o", COUNTER, "-a", "127.0.0.1", "-b", &boot])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(joining.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains(&boot) && said.contains("trying on"), "{said}");
+    let first = Replica::start(&["-p", &port]);
+    let mut line = String::new();
+    BufReader::new(joining.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.ends_with(" connected.\n"), "{line}");
+    joining.kill().unwrap();
+    joining.wait().unwrap();
+    drop(first);
+}
+
+#[test]
+fn the_bench_measures_replicas_of_its_own() {
+    let output = run(&["bench", "--spawn", "2", "--clients", "4", "--seconds", "0.3", "--json"]);
+    assert!(output.status.success(), "{}", text(output.stderr));
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(result["calls"].as_u64().unwrap() > 0, "{result}");
+    assert_eq!(result["unknown"], 0);
+}
+
+#[test]
+fn a_replica_logs_to_a_logger() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = listener.local_addr().unwrap().to_string();
+    let replica = Replica::start(&["-d", "-l", &place]);
+    let mut line = String::new();
+    BufReader::new(listener.accept().unwrap().0).read_line(&mut line).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(record["replica"], *replica.address);
+}

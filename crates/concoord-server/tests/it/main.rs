@@ -1,0 +1,20 @@
+//! Whole replicas over loopback, each on a thread of its own, with clients that speak bytes; the
+//! command line as a script sees it; and the repository itself.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that can't go on should stop"
+)]
+
+mod calls;
+mod cli;
+mod client;
+mod cluster;
+#[path = "../../src/worker/fake.rs"]
+mod fake;
+mod hosted;
+mod hostile;
+mod http;
+mod tidy;
