@@ -1,0 +1,14 @@
+"""Replicated objects: live, linearizable, fault-tolerant copies of an ordinary class.
+
+>>> from concoord.proxy.counter import Counter
+>>> c = Counter("127.0.0.1:14000, 127.0.0.1:14001")
+>>> c.increment()
+>>> c.getvalue()
+1
+"""
+
+from concoord._concoord import __version__
+from concoord._mark import readonly
+from concoord._proxy import Proxy, ProxyType, close, connect, proxy_for
+
+__all__ = ["Proxy", "ProxyType", "__version__", "close", "connect", "proxy_for", "readonly"]

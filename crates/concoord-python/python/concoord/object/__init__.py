@@ -1,0 +1,1 @@
+"""The objects that come ready-made, as ordinary local classes."""

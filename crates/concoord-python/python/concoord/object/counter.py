@@ -1,0 +1,7 @@
+"""A counter."""
+
+from concoord._stock import local_class
+
+__all__ = ["Counter"]
+
+Counter = local_class(__name__, "Counter")

@@ -1,0 +1,1 @@
+"""Proxies of the objects that come ready-made."""

@@ -1,0 +1,274 @@
+//! The worker: a process of Python that hosts the object of one replica.
+//!
+//! It speaks frames of [`ToWorker`] and [`FromWorker`] over the socket that it got as standard
+//! input, and ends when that is closed. What Python must do of it (import, clock, fork) is in
+//! `concoord._worker`. There is one thread, since the process forks to write a snapshot down.
+
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use concoord_core::call::{Outcome, Refusal};
+use concoord_core::limits::{FRAME_BYTES_MAX, RESULT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use concoord_core::value::{Arguments, Exception, Value};
+use concoord_core::wire::{
+    FromWorker, HostedCall, ToWorker, read_message, take_frame, write_frame,
+};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::interface::{self, InterfaceTuple};
+use crate::value::{arguments_to_python, from_python, raised};
+
+/// Bytes of a traceback that travel with an exception: its end, which says most.
+const TRACEBACK_BYTES_MAX: usize = 32 << 10;
+
+/// Bytes that are read at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// A frame may hold a snapshot here, since nobody else waits behind it.
+const WORKER_FRAME_BYTES_MAX: usize = SNAPSHOT_BYTES_MAX + FRAME_BYTES_MAX;
+
+/// The worker's end of the connection to its replica.
+#[pyclass(frozen, module = "concoord._concoord")]
+pub(crate) struct Worker(Mutex<Option<UnixStream>>);
+
+#[pymethods]
+impl Worker {
+    /// Takes the socket over that is standard input. The process dies with its replica from now
+    /// on, even in the middle of a call that never ends.
+    #[new]
+    fn new() -> PyResult<Self> {
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
+        let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        socket.peer_addr()?;
+        Ok(Self(Mutex::new(Some(socket))))
+    }
+
+    /// Does what the replica asks of `host` until the replica is gone.
+    #[pyo3(signature = (host, /))]
+    fn serve(&self, host: Bound<'_, PyAny>) -> PyResult<()> {
+        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let socket = socket.ok_or_else(|| PyRuntimeError::new_err("this worker serves already"))?;
+        let (incoming, outgoing) = (BytesMut::new(), BytesMut::new());
+        Service { host, socket, class: String::new(), incoming, outgoing, snapshots: vec![] }.run()
+    }
+}
+
+struct Service<'py> {
+    host: Bound<'py, PyAny>,
+    socket: UnixStream,
+    class: String,
+    incoming: BytesMut,
+    /// Answers gather here and leave together, once all that has arrived is done.
+    outgoing: BytesMut,
+    snapshots: Vec<Snapshot>,
+}
+
+/// A snapshot that a forked process is writing down.
+struct Snapshot {
+    number: u64,
+    process: i32,
+    pipe: PipeReader,
+    bytes: Vec<u8>,
+    /// The process has closed the pipe, or has written more than there may be.
+    over: bool,
+}
+
+impl<'py> Service<'py> {
+    fn run(mut self) -> PyResult<()> {
+        let py = self.host.py();
+        loop {
+            while let Some(frame) = self.next_frame()? {
+                let message = read_message(&frame).map_err(to_error)?;
+                self.serve(message)?;
+            }
+            let Self { socket, incoming, outgoing, snapshots, .. } = &mut self;
+            let more = py.detach(|| {
+                socket.write_all(outgoing)?;
+                outgoing.clear();
+                receive(socket, incoming, snapshots)
+            });
+            match more {
+                Ok(true) => self.finish_snapshots()?,
+                Ok(false) => return Ok(()),
+                Err(error) if is_gone(&error) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn next_frame(&mut self) -> PyResult<Option<Bytes>> {
+        take_frame(&mut self.incoming, WORKER_FRAME_BYTES_MAX).map_err(to_error)
+    }
+
+    fn serve(&mut self, message: ToWorker) -> PyResult<()> {
+        let py = self.host.py();
+        let answer = match message {
+            ToWorker::Load { class } => {
+                let answer = match self.load(&class) {
+                    Ok(answer) => answer,
+                    Err(error) => FromWorker::NotLoaded(sentence(py, &error)),
+                };
+                self.class = class;
+                answer
+            }
+            ToWorker::Apply { index, time_ms, calls } => {
+                self.host.call_method1("begin", (index, time_ms))?;
+                FromWorker::Done(self.call_all(calls)?)
+            }
+            ToWorker::Read(calls) => {
+                self.host.call_method0("begin_read")?;
+                FromWorker::Done(self.call_all(calls)?)
+            }
+            ToWorker::Snapshot(number) => match self.start_snapshot(number) {
+                Ok(snapshot) => {
+                    self.snapshots.push(snapshot);
+                    return Ok(());
+                }
+                Err(error) => FromWorker::Snapshot(number, Err(sentence(py, &error))),
+            },
+            ToWorker::Restore(state) => {
+                let restored = self.host.call_method1("restore", (PyBytes::new(py, &state),));
+                FromWorker::Restored(restored.map(drop).map_err(|error| sentence(py, &error)))
+            }
+        };
+        write_frame(&answer, &mut self.outgoing);
+        Ok(())
+    }
+
+    fn load(&self, class: &str) -> PyResult<FromWorker> {
+        let loaded = self.host.call_method1("load", (class,))?;
+        let (interface, runtime) = loaded.extract::<(InterfaceTuple, String)>()?;
+        Ok(FromWorker::Loaded { interface: interface::from_python(interface)?, runtime })
+    }
+
+    fn call_all(&self, calls: Vec<HostedCall>) -> PyResult<Vec<(u64, Outcome)>> {
+        let mut done = Vec::with_capacity(calls.len());
+        for call in calls {
+            // Looked up anew each time: a call may put a new object in the old one's place.
+            let methods = self.host.getattr("methods")?.cast_into::<PyDict>()?;
+            let outcome = match methods.get_item(&call.method)? {
+                Some(method) => run(&method, &call.arguments),
+                None => Outcome::Refused(Refusal::NoSuchMethod {
+                    class: self.class.clone(),
+                    method: call.method,
+                }),
+            };
+            done.push((call.number, outcome));
+        }
+        self.host.call_method0("end")?;
+        Ok(done)
+    }
+
+    fn start_snapshot(&self, number: u64) -> PyResult<Snapshot> {
+        let (pipe, writer) = io::pipe()?;
+        let process = self.host.call_method1("snapshot", (writer.as_raw_fd(),))?.extract()?;
+        Ok(Snapshot { number, process, pipe, bytes: vec![], over: false })
+    }
+
+    /// Answers with the snapshots whose process has closed its pipe.
+    fn finish_snapshots(&mut self) -> PyResult<()> {
+        for snapshot in self.snapshots.extract_if(.., |snapshot| snapshot.over) {
+            // What is written to no reader ends the process, so this does not wait for long.
+            drop(snapshot.pipe);
+            let whole = self.host.call_method1("reap", (snapshot.process,))?.extract::<bool>()?;
+            let state = match snapshot.bytes.split_first() {
+                Some((0, state)) if whole => Ok(Bytes::copy_from_slice(state)),
+                Some((1, why)) if whole => Err(String::from_utf8_lossy(why).into_owned()),
+                _ if snapshot.bytes.len() > SNAPSHOT_BYTES_MAX => {
+                    Err(format!("the state takes more than {SNAPSHOT_BYTES_MAX} bytes"))
+                }
+                _ => Err("the process that wrote the state down died".into()),
+            };
+            write_frame(&FromWorker::Snapshot(snapshot.number, state), &mut self.outgoing);
+        }
+        Ok(())
+    }
+}
+
+/// Runs one call. Whatever it raises, `SystemExit` included, is its outcome and ends nothing.
+fn run(method: &Bound<'_, PyAny>, arguments: &[u8]) -> Outcome {
+    let arguments = match Arguments::decode(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return Outcome::Refused(Refusal::Malformed(error.to_string())),
+    };
+    match call(method, &arguments) {
+        Ok(result) => Outcome::Returned(result),
+        Err(error) => Outcome::Raised(encode_exception(raised(method.py(), &error))),
+    }
+}
+
+fn call(method: &Bound<'_, PyAny>, arguments: &Arguments) -> PyResult<Bytes> {
+    let py = method.py();
+    let (positional, keyword) = arguments_to_python(py, arguments)?;
+    let result = method.call(positional, keyword.as_ref())?;
+    let value = from_python(&result).map_err(|error| error.within("the result").raise(py))?;
+    let bytes = value.encode().map_err(to_error)?;
+    if bytes.len() > RESULT_BYTES_MAX {
+        let words =
+            format!("the result takes {} bytes, {RESULT_BYTES_MAX} is the most", bytes.len());
+        return Err(PyValueError::new_err(words));
+    }
+    Ok(bytes)
+}
+
+fn encode_exception(mut exception: Exception) -> Bytes {
+    let traceback = &mut exception.traceback;
+    let mut cut = traceback.len().saturating_sub(TRACEBACK_BYTES_MAX);
+    while !traceback.is_char_boundary(cut) {
+        cut += 1;
+    }
+    traceback.drain(..cut);
+    let (module, name) = (exception.module.clone(), exception.name.clone());
+    let encoded = Value::Exception(Box::new(exception)).encode();
+    encoded.ok().filter(|bytes| bytes.len() <= RESULT_BYTES_MAX).unwrap_or_else(|| {
+        let bare = Exception { module, name, args: vec![], traceback: String::new() };
+        Value::Exception(Box::new(bare)).encode().expect("two words can be encoded")
+    })
+}
+
+/// Waits until the replica or a snapshot says something and takes it in; `false` once the
+/// replica is gone.
+fn receive(
+    socket: &mut UnixStream,
+    incoming: &mut BytesMut,
+    snapshots: &mut [Snapshot],
+) -> io::Result<bool> {
+    let mut ready = vec![PollFd::new(&*socket, PollFlags::IN)];
+    ready.extend(snapshots.iter().map(|snapshot| PollFd::new(&snapshot.pipe, PollFlags::IN)));
+    poll(&mut ready, None)?;
+    let ready: Vec<bool> = ready.iter().map(|each| !each.revents().is_empty()).collect();
+    let (socket_ready, snapshots_ready) = ready.split_first().expect("the socket is the first");
+    let mut buffer = [0; READ_BYTES];
+    for (snapshot, _) in snapshots.iter_mut().zip(snapshots_ready).filter(|(_, ready)| **ready) {
+        let count = snapshot.pipe.read(&mut buffer)?;
+        snapshot.bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        snapshot.over = count == 0 || snapshot.bytes.len() > SNAPSHOT_BYTES_MAX;
+    }
+    if !socket_ready {
+        return Ok(true);
+    }
+    let count = socket.read(&mut buffer)?;
+    incoming.extend_from_slice(buffer.get(..count).unwrap_or_default());
+    Ok(count > 0)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+/// What an exception says, for people.
+fn sentence(py: Python<'_>, error: &PyErr) -> String {
+    let said = error.value(py).to_string();
+    if said.is_empty() { error.to_string() } else { said }
+}
+
+fn to_error(error: impl std::error::Error) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}

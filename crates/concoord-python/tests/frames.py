@@ -1,0 +1,250 @@
+"""The frames between a replica and its worker, written once more from their description.
+
+What `concoord_core::wire` says in Rust: a header of twelve bytes (length, CRC-32C, zeros), then a
+message in postcard's encoding. To have it twice is what makes the tests of the worker honest.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from concoord._concoord import decode, encode
+
+HERE = Path(__file__).parent
+
+
+def _table():
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        yield crc
+
+
+_TABLE = list(_table())
+
+
+def crc32c(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
+    return crc ^ 0xFFFFFFFF
+
+
+def frame(message: bytes) -> bytes:
+    length = struct.pack("<I", len(message))
+    return length + struct.pack("<II", crc32c(length + message), 0) + message
+
+
+def varint(number: int) -> bytes:
+    out = b""
+    while number > 0x7F:
+        out += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return out + bytes([number])
+
+
+def text(data: str | bytes) -> bytes:
+    data = data.encode() if isinstance(data, str) else data
+    return varint(len(data)) + data
+
+
+def arguments(args=(), kwargs=None) -> bytes:
+    if not args and not kwargs:
+        return b""
+    return b"\x82" + encode(list(args)) + encode(kwargs or {})
+
+
+def load(name: str) -> bytes:
+    return frame(varint(0) + text(name))
+
+
+def _calls(calls) -> bytes:
+    out = varint(len(calls))
+    for number, (method, *given) in calls:
+        out += varint(number) + text(method) + text(arguments(*given))
+    return out
+
+
+def apply(index: int, time_ms: int, calls) -> bytes:
+    return frame(varint(1) + varint(index) + varint(time_ms) + _calls(calls))
+
+
+def read(calls) -> bytes:
+    return frame(varint(2) + _calls(calls))
+
+
+def snapshot(number: int) -> bytes:
+    return frame(varint(3) + varint(number))
+
+
+def restore(state: bytes) -> bytes:
+    return frame(varint(4) + text(state))
+
+
+class Raised(NamedTuple):
+    error: BaseException
+
+
+class Refused(NamedTuple):
+    kind: int
+    message: bytes
+
+
+class Reader:
+    """Reads postcard."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def take(self, size: int) -> bytes:
+        taken, self.data = self.data[:size], self.data[size:]
+        assert len(taken) == size
+        return taken
+
+    def varint(self) -> int:
+        number = shift = 0
+        while True:
+            byte = self.take(1)[0]
+            number |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return number
+
+    def bytes(self) -> bytes:
+        return self.take(self.varint())
+
+    def text(self) -> str:
+        return self.bytes().decode()
+
+    def list(self, item) -> list:
+        return [item() for _ in range(self.varint())]
+
+    def option(self, item):
+        return item() if self.varint() else None
+
+    def result(self, ok):
+        return Raised(RuntimeError(self.text())) if self.varint() else ok()
+
+    def outcome(self):
+        kind = self.varint()
+        if kind == 0:
+            return decode(self.bytes())
+        if kind == 1:
+            return Raised(decode(self.bytes()))
+        # The last of a frame, as these tests ask for it.
+        refused = Refused(self.varint(), self.data)
+        self.data = b""
+        return refused
+
+    def parameter(self):
+        return (self.text(), self.varint(), self.option(self.text), self.text())
+
+    def method(self):
+        parts = (self.text(), self.text(), self.list(self.parameter), self.text())
+        return (*parts, bool(self.varint()))
+
+    def answer(self):
+        kind = self.varint()
+        if kind == 0:
+            interface = (self.text(), self.text(), self.list(self.method))
+            return ("loaded", interface, self.text())
+        if kind == 1:
+            return ("not loaded", self.text())
+        if kind == 2:
+            return ("done", self.list(lambda: (self.varint(), self.outcome())))
+        if kind == 3:
+            return ("snapshot", self.varint(), self.result(self.bytes))
+        return ("restored", self.result(lambda: None))
+
+
+class WorkerProcess:
+    """A worker, driven as its replica would."""
+
+    def __init__(self, name: str | None = "tencounter.TenCounter", folder: Path = HERE) -> None:
+        self.socket, theirs = socket.socketpair()
+        self.socket.settimeout(30)
+        environment = {**os.environ, "PYTHONPATH": str(folder)}
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "concoord._worker"],
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                env=environment,
+            )
+        self.pending = bytearray()
+        self.number = 0
+        self.index = 0
+        if name is not None:
+            self.loaded = self.ask(load(name))
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+        try:
+            assert self.process.wait(timeout=30) == 0, "it ends when its replica does"
+        finally:
+            self.process.kill()
+            self.process.wait()
+
+    def ask(self, *frames: bytes):
+        self.socket.sendall(b"".join(frames))
+        answers = [self.answer() for _ in frames]
+        return answers[0] if len(answers) == 1 else answers
+
+    def answer(self):
+        header = self.receive(12)
+        length, crc, zeros = struct.unpack("<III", header)
+        body = self.receive(length)
+        assert (crc, zeros) == (crc32c(header[:4] + body), 0)
+        reader = Reader(body)
+        answer = reader.answer()
+        assert not reader.data
+        return answer
+
+    def receive(self, size: int) -> bytes:
+        while len(self.pending) < size:
+            more = self.socket.recv(1 << 16)
+            assert more, "the worker hung up"
+            self.pending += more
+        taken = bytes(self.pending[:size])
+        del self.pending[:size]
+        return taken
+
+    def apply(self, *calls, index: int | None = None, time_ms: int | None = None):
+        """Apply the calls as one entry and return their outcomes."""
+        self.index = self.index + 1 if index is None else index
+        time_ms = 1_700_000_000_000 + self.index if time_ms is None else time_ms
+        kind, done = self.ask(apply(self.index, time_ms, self._numbered(calls)))
+        assert kind == "done"
+        return [outcome for _, outcome in done]
+
+    def call(self, method: str, *args, **kwargs):
+        (outcome,) = self.apply((method, args, kwargs))
+        return outcome
+
+    def read(self, method: str, *args):
+        kind, [(_, outcome)] = self.ask(read(self._numbered([(method, args)])))
+        assert kind == "done"
+        return outcome
+
+    def snapshot(self) -> bytes:
+        kind, number, state = self.ask(snapshot(7))
+        assert (kind, number) == ("snapshot", 7)
+        assert isinstance(state, bytes), state
+        return state
+
+    def _numbered(self, calls):
+        numbered = []
+        for call in calls:
+            self.number += 1
+            numbered.append((self.number, call))
+        return numbered
