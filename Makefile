@@ -1,0 +1,24 @@
+# Each of these does its own set-up on a fresh machine: Rust, a C compiler and Python suffice.
+.PHONY: help demo test bench compare clean
+
+help:
+	@echo 'make demo     start three replicas, use them, kill one, see the counter go on'
+	@echo 'make test     every check and every test'
+	@echo 'make bench    calls per second and percentiles of three replicas here'
+	@echo 'make compare  the same load against etcd, Redis and ours (installs Debian packages)'
+	@echo 'make clean    remove what these made'
+
+demo:
+	@scripts/demo
+
+test:
+	@scripts/test
+
+bench:
+	@scripts/bench
+
+compare:
+	@benches/compare/run
+
+clean:
+	rm -rf target .venv
