@@ -10,6 +10,9 @@ use super::json::{arguments, exception_to_json, to_json};
 use super::output::{say, say_json};
 use super::{BOOTSTRAP, seconds};
 
+/// Somebody at a terminal wants to know soon that nobody is there; long enough for an election.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = super::EXIT_CODES)]
 pub(super) struct Options {
@@ -31,9 +34,10 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let arguments = arguments(&options.arguments).map_err(Failure::usage)?;
-    let client_options = ClientOptions { timeout: options.timeout, ..ClientOptions::default() };
-    let client = Client::connect(&options.boot, client_options)?;
-    let outcome = client.call(&options.method, &arguments);
+    let timeout = options.timeout.min(CONNECT_TIMEOUT);
+    let client =
+        Client::connect(&options.boot, ClientOptions { timeout, ..ClientOptions::default() })?;
+    let outcome = client.call_with(&options.method, &arguments, options.timeout, &mut || false);
     if options.json {
         match &outcome {
             Ok(value) => say_json(&json!({ "returned": to_json(value) })),
