@@ -16,33 +16,40 @@ use tokio::task::LocalSet;
 use cluster::{Cluster, System};
 use measure::{Call, failover_gap, load, loopback_p50_us, rss_mib};
 
-/// How often a leader is killed; the median counts.
-const KILLS: usize = 3;
+/// How often everything is measured, in turns; of each figure the median counts.
+const ROUNDS: usize = 3;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1);
     let program = arguments.next().context("usage: compare PROGRAM JSON")?;
     let file = arguments.next().context("usage: compare PROGRAM JSON")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut results = Vec::new();
-    let loopback = loopback_p50_us()?;
-    for system in System::ALL {
-        let measured = LocalSet::new().block_on(&runtime, measure(system, Path::new(&program)));
-        results.push(measured.with_context(|| format!("measuring {}", system.name()))?);
+    let mut results = System::ALL.map(|system| (system, Vec::new()));
+    for round in 1..=ROUNDS {
+        for (system, rounds) in &mut results {
+            eprintln!("== {}, round {round} of {ROUNDS}", system.name());
+            let measured =
+                LocalSet::new().block_on(&runtime, measure(*system, Path::new(&program)));
+            rounds.push(measured.with_context(|| format!("measuring {}", system.name()))?);
+        }
     }
-    print(loopback, &results);
-    let all = json!({ "loopback_p50_us": loopback, "systems": results });
-    std::fs::write(&file, format!("{all:#}\n")).with_context(|| format!("{}", file.display()))?;
+    print(&results);
+    let systems: Vec<Value> = results
+        .iter()
+        .map(|(system, rounds)| json!({ "name": system.name(), "rounds": rounds }))
+        .collect();
+    std::fs::write(&file, format!("{:#}\n", json!({ "systems": systems })))
+        .with_context(|| format!("{}", file.display()))?;
     println!("\nAll figures: {}", file.display());
     Ok(())
 }
 
 /// All that is measured of one system.
 async fn measure(system: System, program: &Path) -> Result<Value> {
-    eprintln!("== {}", system.name());
+    let loopback = loopback_p50_us()?;
     let cluster = Cluster::start(system, program).await?;
     let idle_mib = rss_mib(&cluster)?;
-    let mut result = json!({ "name": system.name(), "idle_rss_mib": idle_mib });
+    let mut result = json!({ "loopback_p50_us": loopback, "idle_rss_mib": idle_mib });
     for (what, call) in [("put", Call::Put), ("increment", Call::Increment)] {
         for clients in [1, 64, 256] {
             if system != System::Etcd && call == Call::Put {
@@ -65,40 +72,39 @@ async fn measure(system: System, program: &Path) -> Result<Value> {
     result["rss_mib"] = rss_mib(&cluster)?.into();
     drop(cluster);
     if system != System::Redis {
-        let mut gaps = Vec::new();
-        for _ in 0..KILLS {
-            gaps.push(failover_gap(system, program).await?.as_secs_f64() * 1000.0);
-        }
-        gaps.sort_by(f64::total_cmp);
-        eprintln!("failover: {gaps:.0?} ms");
-        result["failover_ms"] = gaps[KILLS / 2].into();
+        let gap_ms = failover_gap(system, program).await?.as_secs_f64() * 1000.0;
+        eprintln!("failover: {gap_ms:.0} ms");
+        result["failover_ms"] = gap_ms.into();
     }
     Ok(result)
 }
 
 /// A row a figure, a column a system, and how many times better or worse than ours.
-fn print(loopback: f64, results: &[Value]) {
-    const ROWS: [(&str, &str); 10] = [
+fn print(results: &[(System, Vec<Value>)]) {
+    const ROWS: [(&str, &str); 14] = [
+        ("loopback round trip, p50 µs", "/loopback_p50_us"),
         ("lone increment, p50 µs", "/increment_1/p50_us"),
+        ("lone increment, p99 µs", "/increment_1/p99_us"),
         ("lone put, p50 µs", "/put_1/p50_us"),
         ("64 clients, increments/s", "/increment_64/per_second"),
+        ("64 clients, increment p99 µs", "/increment_64/p99_us"),
         ("64 clients, puts/s", "/put_64/per_second"),
         ("256 clients, increments/s", "/increment_256/per_second"),
         ("256 clients, puts/s", "/put_256/per_second"),
         ("64 clients, CPU s per million", "/increment_64/cpu_s_per_million"),
+        ("64 clients, CPU s per million puts", "/put_64/cpu_s_per_million"),
         ("failover, ms", "/failover_ms"),
         ("RSS a replica, idle, MiB", "/idle_rss_mib"),
         ("RSS a replica, after, MiB", "/rss_mib"),
     ];
-    println!("\nLoopback round trip, p50: {loopback:.1} µs\n");
-    print!("{:<32}", "");
-    results.iter().for_each(|result| print!("{:>24}", result["name"].as_str().unwrap_or("?")));
+    print!("\n{:<36}", "");
+    results.iter().for_each(|(system, _)| print!("{:>24}", system.name()));
     println!();
     for (name, path) in ROWS {
-        let ours = results.first().and_then(|result| figure(result, path));
-        print!("{name:<32}");
-        for (nth, result) in results.iter().enumerate() {
-            let cell = match (figure(result, path), ours) {
+        let ours = results.first().and_then(|(_, rounds)| median(rounds, path));
+        print!("{name:<36}");
+        for (nth, (_, rounds)) in results.iter().enumerate() {
+            let cell = match (median(rounds, path), ours) {
                 (Some(theirs), Some(ours)) if nth > 0 => {
                     format!("{theirs:.1} ({:.2} x)", theirs / ours)
                 }
@@ -111,8 +117,13 @@ fn print(loopback: f64, results: &[Value]) {
     }
 }
 
-/// A figure of a result; who has no put of its own is compared by its increments.
-fn figure(result: &Value, path: &str) -> Option<f64> {
-    let own = result.pointer(path);
-    own.or_else(|| result.pointer(&path.replace("/put_", "/increment_")))?.as_f64()
+/// The median of a figure; who has no put of its own is compared by its increments.
+fn median(rounds: &[Value], path: &str) -> Option<f64> {
+    let figure = |round: &Value| {
+        let own = round.pointer(path);
+        own.or_else(|| round.pointer(&path.replace("/put_", "/increment_")))?.as_f64()
+    };
+    let mut figures: Vec<f64> = rounds.iter().filter_map(figure).collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied()
 }

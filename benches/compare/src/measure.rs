@@ -39,7 +39,7 @@ pub struct Load {
 
 /// Has so many clients call, each as soon as its last call is answered.
 pub async fn load(cluster: &Cluster, call: Call, clients: usize) -> Result<Load> {
-    let latency = Rc::new(RefCell::new(Histogram::<u64>::new(3)?));
+    let latency = Rc::new(RefCell::new(histogram()?));
     let mut running = JoinSet::new();
     let mut connected = Vec::new();
     for nth in 0..clients {
@@ -130,6 +130,11 @@ async fn call_on(endpoints: Endpoints, first: usize, answered: Rc<RefCell<Vec<In
     }
 }
 
+/// Of nanoseconds, up to a minute.
+fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 60_000_000_000, 3)?)
+}
+
 /// Seconds of processor that the servers have taken.
 fn cpu(cluster: &Cluster) -> Result<f64> {
     let mut ticks = 0.0;
@@ -168,7 +173,7 @@ pub fn loopback_p50_us() -> Result<f64> {
         let mut bytes = [0; 64];
         while far.read_exact(&mut bytes).and_then(|()| far.write_all(&bytes)).is_ok() {}
     });
-    let (mut times, mut bytes) = (Histogram::<u64>::new(3)?, [0; 64]);
+    let (mut times, mut bytes) = (histogram()?, [0; 64]);
     for _ in 0..ROUNDS {
         let start = Instant::now();
         near.write_all(&bytes)?;
