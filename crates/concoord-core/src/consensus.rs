@@ -48,6 +48,8 @@ pub(crate) struct Consensus {
     ticks: u64,
     hint: Option<Hint>,
     reads: u64,
+    /// What the followers know to be decided, at least: it travelled with an append.
+    told: u64,
 }
 
 /// Timeouts, in ticks.
@@ -125,6 +127,8 @@ impl Consensus {
             check_quorum: true,
             pre_vote: true,
             batch_append: true,
+            // See `tell`.
+            skip_bcast_commit: true,
             max_uncommitted_size: UNDECIDED_BYTES_MAX,
             max_committed_size_per_ready: 4 * ENTRY_BYTES_MAX as u64,
             ..raft::Config::default()
@@ -132,7 +136,8 @@ impl Consensus {
         let logger = slog::Logger::root(ToTracing, slog::o!());
         let node =
             RawNode::new(&config, log, &logger).expect("the configuration is valid for any timing");
-        let mut this = Self { node, timing, random: Random(seed), ticks: 0, hint: None, reads: 0 };
+        let mut this =
+            Self { node, timing, random: Random(seed), ticks: 0, hint: None, reads: 0, told: 0 };
         this.settle();
         this
     }
@@ -217,7 +222,11 @@ impl Consensus {
 
     /// Proposes an entry; false if it can't be now.
     pub(crate) fn propose(&mut self, data: Vec<u8>) -> bool {
-        self.node.propose(Vec::new(), data).is_ok()
+        let proposed = self.node.propose(Vec::new(), data).is_ok();
+        if proposed {
+            self.told = self.committed();
+        }
+        proposed
     }
 
     /// Proposes a change of the members, at the leader and while no other is undecided.
@@ -227,6 +236,20 @@ impl Consensus {
         message.set_entries(vec![change_entry(change)].into());
         // If it is dropped, whoever wanted it proposes it again.
         drop(self.node.raft.step(message));
+    }
+
+    /// Tells the followers what is decided, unless an append that they are sent anyway does.
+    ///
+    /// Left to itself the library sends each of them an empty append for each entry, answered by
+    /// another message: half of all traffic between replicas, for news that the next entry
+    /// brings as well. So it is told not to, and this is called when a follower's clients wait
+    /// for it, when the membership changed, and at each tick.
+    pub(crate) fn tell(&mut self) {
+        let committed = self.committed();
+        if self.is_leader() && self.told < committed {
+            self.told = committed;
+            self.node.raft.bcast_append();
+        }
     }
 
     /// Asks from which index on a read that starts now may be answered. The number given out

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use self::calls::Clients;
 use self::members::Watch;
 use crate::call::{ConnectionId, Outcome};
-use crate::consensus::{Consensus, Cut, Decided, Random, Timing};
+use crate::consensus::{Consensus, Cut, Decided, Progress, Random, Timing};
 use crate::log::unpack;
 pub use crate::machine::Hosting;
 use crate::machine::{Effect, Machine, State};
@@ -174,6 +174,8 @@ pub struct Replica {
     freezing: Option<Freezing>,
     /// What waits for the end of the turn.
     actions: Vec<Action>,
+    /// At the leader: something is on its way that another replica's clients wait for.
+    followers_wait: bool,
     ticks: u64,
     now: Duration,
     started: Option<Duration>,
@@ -221,6 +223,7 @@ impl Replica {
             known: BTreeMap::new(),
             freezing: None,
             actions: Vec::new(),
+            followers_wait: false,
             ticks: 0,
             now: Duration::ZERO,
             started: None,
@@ -275,7 +278,7 @@ impl Replica {
         loop {
             self.propose();
             self.ask_reads();
-            while let Some(progress) = self.consensus.progress() {
+            while let Some(progress) = self.progress() {
                 for message in progress.messages {
                     self.actions.push(Action::Send(message.to(), PeerMessage::Consensus(message)));
                 }
@@ -296,6 +299,19 @@ impl Replica {
             self.serving = true;
             self.actions.push(Action::Serving);
         }
+    }
+
+    /// What follows next from what was taken in. When nothing does, followers whose clients wait
+    /// are told what was decided.
+    fn progress(&mut self) -> Option<Progress> {
+        self.consensus.progress().or_else(|| {
+            if !self.followers_wait {
+                return None;
+            }
+            self.followers_wait = self.consensus.committed() < self.consensus.last();
+            self.consensus.tell();
+            self.consensus.progress()
+        })
     }
 
     /// Puts what clients asked for into the log, or sends it to who can.
@@ -405,6 +421,7 @@ impl Replica {
     fn tick(&mut self) {
         self.ticks += 1;
         self.consensus.tick();
+        self.consensus.tell();
         if self.now >= self.rate.since + Duration::from_secs(1) {
             let calls = self.machine.state.calls;
             let new = calls.saturating_sub(self.rate.calls) as f64;

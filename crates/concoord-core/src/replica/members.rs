@@ -103,7 +103,9 @@ impl Replica {
     /// A newcomer asks to be a member.
     pub(super) fn newcomer(&mut self, member: Member) {
         if self.consensus.is_leader() {
-            self.watch.joining.insert(member.id, (member, self.now));
+            if self.watch.joining.len() < MEMBERS_MAX {
+                self.watch.joining.insert(member.id, (member, self.now));
+            }
             self.mind_members();
         } else if let Some(leader) = self.consensus.leader().filter(|_| self.view().is_some()) {
             self.actions.push(Action::Send(leader, PeerMessage::Join(member)));
@@ -143,6 +145,10 @@ impl Replica {
     pub(super) fn mind_cluster(&mut self) {
         if self.ticks.is_multiple_of(MINDING_TICKS) {
             self.mind_clients();
+            // Whoever else spoke to this replica is not worth remembering.
+            let view = &self.machine.state.view;
+            self.watch.heard.retain(|id, _| view.member(*id).is_some());
+            self.watch.met.retain(|id| view.member(*id).is_some());
             let declined = self.declined.len();
             self.declined.retain(|_, since| *since + DECLINED >= self.now);
             if self.declined.len() < declined {
@@ -284,6 +290,7 @@ impl Replica {
             Change::Add(_) | Change::Promote(_) => None,
         };
         self.machine.state.view.apply(change);
+        self.followers_wait = true;
         if let Some(id) = removed {
             if id != me && self.consensus.is_leader() {
                 let view = self.machine.state.view.clone();

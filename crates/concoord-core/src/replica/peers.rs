@@ -168,7 +168,10 @@ impl Replica {
                     self.consensus.receive(envelope);
                 }
             }
-            PeerMessage::Forward(commands) => self.clients.enqueue(commands, self.now),
+            PeerMessage::Forward(commands) => {
+                self.followers_wait = true;
+                self.clients.enqueue(commands, self.now);
+            }
             PeerMessage::Join(member) => self.newcomer(member),
             PeerMessage::Leave => self.leaver(from),
             PeerMessage::Removed(view) => self.removed_by(&view),
