@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::history::check;
 use crate::world::{Time, World};
 
-const SECOND: Time = 1_000_000;
+pub(crate) const SECOND: Time = 1_000_000;
 
 fn for_seeds(name: &str, run: impl Fn(u64) + Sync) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -38,7 +38,7 @@ fn for_seeds(name: &str, run: impl Fn(u64) + Sync) {
 }
 
 /// Starts the first replica, then the others, and waits until all serve.
-fn cluster(world: &mut World, replicas: usize) {
+pub(crate) fn cluster(world: &mut World, replicas: usize) {
     for _ in 0..replicas {
         world.place();
     }
@@ -57,7 +57,7 @@ fn cluster(world: &mut World, replicas: usize) {
 }
 
 /// Ends all faults, lets everybody come back, and looks at what the clients saw.
-fn settle_and_check(world: &mut World) {
+pub(crate) fn settle_and_check(world: &mut World) {
     world.heal();
     let end = world.now + 90 * SECOND;
     world.run_until(end, World::are_clients_done);
@@ -97,6 +97,27 @@ fn calls_survive_faults() {
     });
 }
 
+/// The same where the object lives in a process of its own, which takes its time.
+#[test]
+fn calls_of_a_hosted_object_survive_faults() {
+    for_seeds("calls_of_a_hosted_object_survive_faults", |seed| {
+        let mut world = World::new(seed ^ 0xB0B0_0000);
+        world.hosted = true;
+        let replicas = [1, 2, 3, 3, 4][world.dice.below(5) as usize];
+        cluster(&mut world, replicas);
+        for _ in 0..1 + world.dice.below(5) {
+            let calls = 20 + world.dice.below(100) as usize;
+            world.add_client(calls);
+        }
+        for _ in 0..8 + world.dice.below(16) {
+            let end = world.now + world.dice.below(SECOND);
+            world.run_until(end, |_| false);
+            fault(&mut world, replicas);
+        }
+        settle_and_check(&mut world);
+    });
+}
+
 fn fault(world: &mut World, replicas: usize) {
     let node = world.dice.below(replicas as u64) as usize;
     let other = world.dice.below(replicas as u64) as usize;
@@ -110,9 +131,14 @@ fn fault(world: &mut World, replicas: usize) {
             let up = world.up();
             let through =
                 up.get(world.dice.below(up.len() as u64) as usize).map(|node| world.address(*node));
-            let alone = node == 0 && world.dice.chance(50);
+            let alone = node == 0 && world.dice.chance(50) && world.is_calm();
             let bootstrap = through.filter(|_| !alone).into_iter().collect();
             world.start(node, bootstrap);
+            if alone {
+                // Those who know its address must be able to say so.
+                let end = world.now + SECOND / 2;
+                world.run_until(end, |_| false);
+            }
         }
         6 if node != other => {
             world.sever(node, other);

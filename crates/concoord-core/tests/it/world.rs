@@ -2,18 +2,21 @@
 //! from one seed and in virtual time.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use concoord_core::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
+use concoord_core::limits::FRAME_BYTES_MAX;
 use concoord_core::object::{Context, Interface, Method, Object};
-use concoord_core::replica::{Action, Config, Event, Hosting, Replica};
+use concoord_core::replica::{Action, Config, Event, Hosting, Replica, WorkerAction};
 use concoord_core::value::{Arguments, Exception, Value};
 use concoord_core::view::{Member, ReplicaId, Role, View};
-use concoord_core::wire::{Answer, ClientHello, PeerMessage, Purpose, Request, Welcome};
+use concoord_core::wire::{
+    Answer, ClientHello, HostedCall, PeerMessage, Purpose, Request, Welcome, write_frame,
+};
 
 use crate::history::{Kind, Operation};
 
@@ -23,6 +26,9 @@ pub(crate) type Time = u64;
 const TICK: Time = 10_000;
 const REDIAL: Time = 100_000;
 const PATIENCE: Time = 400_000;
+
+/// An item that the worker can't append: where, is up to [`World::crashes`].
+pub(crate) const POISON: i64 = -1;
 
 /// The list that clients append to. The world can look into it.
 struct List(Arc<Mutex<Vec<i64>>>);
@@ -105,6 +111,17 @@ enum Happening {
     ToReplica(usize, ConnectionId, Request),
     ToClient(usize, ConnectionId, Answer),
     ClientTimer(usize, u64),
+    /// The worker of that node of that life has time for the next thing.
+    Work(usize, u64),
+}
+
+/// The process that hosts the list, where it does not live in the replica.
+#[derive(Default)]
+struct Worker {
+    asked: VecDeque<WorkerAction>,
+    working: bool,
+    /// It can't get past that call.
+    stuck: Option<u64>,
 }
 
 struct Node {
@@ -116,6 +133,7 @@ struct Node {
     paused_until: Time,
     /// What came in while it was paused.
     waiting: Vec<Event>,
+    worker: Worker,
     served: bool,
     pub(crate) stopped: Option<Result<String, String>>,
 }
@@ -146,12 +164,26 @@ pub(crate) struct World {
     streams: BTreeMap<(usize, usize), Stream>,
     dialling: BTreeSet<(usize, u64, SocketAddr, Purpose)>,
     cut: BTreeSet<(usize, usize)>,
+    /// Who is told to stop: soon they will be gone.
+    leaving: BTreeSet<ReplicaId>,
     clients: Vec<Client>,
     owner: BTreeMap<ConnectionId, usize>,
     pub(crate) history: Vec<Operation>,
     /// Whether replicas can watch each other's processes.
     pub(crate) same_host: bool,
     pub(crate) loss_percent: u64,
+    /// Whether the list lives in a worker of each replica.
+    pub(crate) hosted: bool,
+    /// Nodes whose worker crashes of [`POISON`].
+    pub(crate) crashes: BTreeSet<usize>,
+    /// Whether clients append [`POISON`] at times.
+    pub(crate) poisoned: bool,
+    /// Bytes that each append carries for nothing.
+    pub(crate) padding: usize,
+    /// Whether each message is checked to fit a frame.
+    pub(crate) measured: bool,
+    /// How long a snapshot travels, on a connection of its own; 0 for as long as any message.
+    pub(crate) snapshot_time: Time,
 }
 
 impl World {
@@ -168,11 +200,18 @@ impl World {
             streams: BTreeMap::new(),
             dialling: BTreeSet::new(),
             cut: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             clients: Vec::new(),
             owner: BTreeMap::new(),
             history: Vec::new(),
             same_host,
             loss_percent: 0,
+            hosted: false,
+            crashes: BTreeSet::new(),
+            poisoned: false,
+            padding: 0,
+            measured: false,
+            snapshot_time: 0,
         }
     }
 
@@ -194,6 +233,7 @@ impl World {
             list: Arc::default(),
             paused_until: 0,
             waiting: Vec::new(),
+            worker: Worker::default(),
             served: false,
             stopped: None,
         });
@@ -210,7 +250,12 @@ impl World {
         let there = &mut self.nodes[node];
         let member = Member { id, address: there.address, process: None };
         there.list = Arc::default();
-        let list = List(Arc::clone(&there.list));
+        let hosting = if self.hosted {
+            Hosting::Worker(LIST.clone())
+        } else {
+            Hosting::Native(Box::new(List(Arc::clone(&there.list))))
+        };
+        there.worker = Worker::default();
         there.replica = Some(Replica::new(
             Config {
                 member,
@@ -224,7 +269,7 @@ impl World {
                 dead_timeout: Duration::from_secs(3),
                 greeting: Duration::from_millis(300),
             },
-            Hosting::Native(Box::new(list)),
+            hosting,
         ));
         there.id = id;
         there.life += 1;
@@ -245,6 +290,11 @@ impl World {
         self.nodes[node].paused_until > self.now
     }
 
+    /// Whether everybody who is up hears everybody.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.cut.is_empty() && self.up().iter().all(|node| !self.is_paused(*node))
+    }
+
     pub(crate) fn has_served(&self, node: usize) -> bool {
         self.nodes[node].served
     }
@@ -259,6 +309,11 @@ impl World {
         self.nodes[node].replica = None;
         self.nodes[node].paused_until = 0;
         self.break_streams(node);
+        self.tell_death(id);
+    }
+
+    /// Whoever can watch that process sees it end.
+    fn tell_death(&mut self, id: ReplicaId) {
         if self.same_host {
             for other in self.up() {
                 let when = self.now + 100 + self.dice.below(3_000);
@@ -317,8 +372,37 @@ impl World {
         self.nodes[node].paused_until = self.now + time;
     }
 
+    /// A client that does as it likes: what `node` is asked on that connection.
+    pub(crate) fn request(&mut self, node: usize, connection: u64, request: Request) {
+        let life = self.nodes[node].life;
+        self.at(
+            self.now,
+            Happening::Hear(node, life, Event::Request(ConnectionId(connection), request)),
+        );
+    }
+
+    /// The role of `of` as `node` has applied it.
+    pub(crate) fn role(&self, node: usize, of: usize) -> Option<Role> {
+        let view = self.nodes[node].replica.as_ref()?.status().view?;
+        view.role(self.nodes[of].id)
+    }
+
+    pub(crate) fn leads(&self, node: usize) -> bool {
+        let there = &self.nodes[node];
+        there.replica.as_ref().is_some_and(|replica| replica.status().leader == Some(there.id))
+    }
+
+    pub(crate) fn sessions(&self, node: usize) -> u64 {
+        self.nodes[node].replica.as_ref().unwrap().status().sessions
+    }
+
+    pub(crate) fn calls(&self, node: usize) -> u64 {
+        self.nodes[node].replica.as_ref().unwrap().status().calls
+    }
+
     pub(crate) fn leave(&mut self, node: usize) {
         let life = self.nodes[node].life;
+        self.leaving.insert(self.nodes[node].id);
         self.at(self.now, Happening::Hear(node, life, Event::Leave));
     }
 
@@ -337,7 +421,7 @@ impl World {
         let id = self.nodes[node].id;
         let awake = |id: ReplicaId| {
             let there = self.nodes.iter().position(|node| node.id == id && node.replica.is_some());
-            there.is_some_and(|at| !self.is_paused(at))
+            there.is_some_and(|at| !self.is_paused(at)) && !self.leaving.contains(&id)
         };
         if view.role(id) != Some(Role::Voter) {
             return true;
@@ -374,7 +458,7 @@ impl World {
     }
 
     pub(crate) fn stuck(&self) -> String {
-        let mut text = String::new();
+        let mut text = format!("same host: {}\n", self.same_host);
         for (at, node) in self.nodes.iter().enumerate() {
             let status = node.replica.as_ref().map(Replica::status);
             text += &format!("node {at} {} stopped {:?}: {status:#?}\n", node.id, node.stopped);
@@ -433,7 +517,9 @@ impl World {
             Happening::ClientTimer(client, timer) if self.clients[client].timer == timer => {
                 self.connect(client);
             }
+            Happening::Work(node, life) if self.nodes[node].life == life => self.work(node),
             Happening::Tick(..)
+            | Happening::Work(..)
             | Happening::Dial(..)
             | Happening::Hear(..)
             | Happening::ClientTimer(..) => {}
@@ -489,6 +575,7 @@ impl World {
                 self.nodes[node].replica = None;
                 self.nodes[node].stopped = Some(reason);
                 self.break_streams(node);
+                self.tell_death(self.nodes[node].id);
             }
             Action::Restart(bootstrap, _) => {
                 self.break_streams(node);
@@ -498,8 +585,87 @@ impl World {
                 self.owner.remove(&connection);
             }
             Action::View(_) | Action::Note(..) => {}
-            Action::Worker(_) => unreachable!("the list lives in the replica"),
+            Action::Worker(action) => self.ask_worker(node, action),
         }
+    }
+
+    fn ask_worker(&mut self, node: usize, action: WorkerAction) {
+        let worker = &mut self.nodes[node].worker;
+        match action {
+            WorkerAction::Skip(number) => {
+                let skipped = Outcome::Refused(Refusal::ObjectCrashed);
+                if worker.stuck == Some(number) {
+                    worker.stuck = None;
+                }
+                for asked in &mut worker.asked {
+                    if let WorkerAction::Apply { calls, .. } = asked {
+                        calls.retain(|call| call.number != number);
+                    }
+                }
+                let life = self.nodes[node].life;
+                let done = Event::Done(vec![(number, skipped)]);
+                self.at(self.now + 1, Happening::Hear(node, life, done));
+            }
+            WorkerAction::Restore(_) => {
+                worker.stuck = None;
+                worker.asked.push_back(action);
+            }
+            action => worker.asked.push_back(action),
+        }
+        self.wake_worker(node);
+    }
+
+    fn wake_worker(&mut self, node: usize) {
+        let worker = &mut self.nodes[node].worker;
+        if !worker.working && worker.stuck.is_none() && !worker.asked.is_empty() {
+            worker.working = true;
+            let life = self.nodes[node].life;
+            let slow = if self.dice.chance(3) { 200_000 } else { 1_000 };
+            let when = self.now + 20 + self.dice.below(slow);
+            self.at(when, Happening::Work(node, life));
+        }
+    }
+
+    /// The worker does the next thing that it was asked for.
+    fn work(&mut self, node: usize) {
+        let crashes = self.crashes.contains(&node);
+        let there = &mut self.nodes[node];
+        there.worker.working = false;
+        let Some(asked) = there.worker.asked.pop_front() else { return };
+        let mut list = List(Arc::clone(&there.list));
+        let event = match asked {
+            WorkerAction::Apply { index, time_ms, mut calls } => {
+                if calls.is_empty() {
+                    return self.wake_worker(node);
+                }
+                let HostedCall { number, method, arguments } = calls.remove(0);
+                let arguments = Arguments::decode(&arguments).unwrap();
+                if !calls.is_empty() {
+                    let rest = WorkerAction::Apply { index, time_ms, calls };
+                    there.worker.asked.push_front(rest);
+                }
+                if crashes && arguments.positional.first() == Some(&Value::Int(POISON)) {
+                    there.worker.stuck = Some(number);
+                    Event::HostFailed(number)
+                } else {
+                    let value = list.apply(&method, &arguments, Context { index, time_ms });
+                    Event::Done(vec![(number, Outcome::Returned(value.unwrap().encode().unwrap()))])
+                }
+            }
+            WorkerAction::Read(calls) => {
+                let outcome = |call: &HostedCall| {
+                    let value = list.read(&call.method, &Arguments::default()).unwrap();
+                    (call.number, Outcome::Returned(value.encode().unwrap()))
+                };
+                Event::Done(calls.iter().map(outcome).collect())
+            }
+            WorkerAction::Snapshot(number) => Event::Snapshot(number, Ok(list.snapshot().into())),
+            WorkerAction::Restore(state) => Event::Restored(list.restore(&state)),
+            WorkerAction::Skip(_) => unreachable!("it is done as soon as it is asked for"),
+        };
+        let life = there.life;
+        self.at(self.now, Happening::Hear(node, life, event));
+        self.wake_worker(node);
     }
 
     fn send(&mut self, from: usize, id: ReplicaId, message: PeerMessage) {
@@ -510,6 +676,18 @@ impl World {
             + if self.dice.chance(2) { self.dice.below(30_000) } else { 0 };
         let Some(stream) = self.streams.get_mut(&(from, to)) else { return };
         if lost {
+            return;
+        }
+        if self.measured {
+            let mut frame = BytesMut::new();
+            write_frame(&message, &mut frame);
+            assert!(frame.len() <= FRAME_BYTES_MAX, "a message of {} bytes", frame.len());
+        }
+        let is_snapshot = matches!(&message, PeerMessage::Consensus(envelope)
+            if self.snapshot_time > 0 && envelope.clone().take_snapshot().is_some());
+        if is_snapshot {
+            let (when, stream) = (self.now + self.snapshot_time, stream.number);
+            self.at(when, Happening::Deliver { from, to, stream, message: Box::new(message) });
             return;
         }
         // In order, as a stream is.
@@ -629,7 +807,13 @@ impl World {
         self.clients[client].left -= 1;
         self.clients[client].sequence += 1;
         let number = self.history.len();
-        let kind = if self.dice.chance(25) { Kind::Length } else { Kind::Append(number as i64) };
+        let kind = if self.dice.chance(25) {
+            Kind::Length
+        } else if self.poisoned && self.dice.chance(4) {
+            Kind::Append(POISON)
+        } else {
+            Kind::Append(number as i64)
+        };
         self.history.push(Operation { kind, invoked: self.now, returned: None });
         self.clients[client].open = Some(number);
         self.ask_call(client);
@@ -640,7 +824,11 @@ impl World {
         let (method, arguments) = match self.history[this.open.unwrap()].kind {
             Kind::Length => ("length", Bytes::new()),
             Kind::Append(item) => {
-                let arguments = Arguments { positional: vec![Value::Int(item)], keyword: vec![] };
+                let mut positional = vec![Value::Int(item)];
+                if self.padding > 0 {
+                    positional.push(Value::Bytes(vec![0; self.padding]));
+                }
+                let arguments = Arguments { positional, keyword: vec![] };
                 ("append", arguments.encode().unwrap())
             }
         };
@@ -679,6 +867,7 @@ impl World {
                         self.connect(client);
                         return;
                     }
+                    Outcome::Refused(Refusal::ObjectCrashed) if self.hosted => {}
                     other => panic!("call {number} ended as {other:?}"),
                 }
                 self.clients[client].open = None;
