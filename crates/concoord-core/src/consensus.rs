@@ -256,7 +256,9 @@ impl Consensus {
     /// comes back in [`Progress::reads`], or never.
     pub(crate) fn read(&mut self) -> u64 {
         self.reads += 1;
-        self.node.read_index(self.reads.to_le_bytes().to_vec());
+        // The leader tells the answers to all replicas' questions apart by this alone: an old
+        // one to another replica's must not pass for one to ours.
+        self.node.read_index([self.id().0, self.reads].map(u64::to_le_bytes).concat());
         self.reads
     }
 
@@ -269,7 +271,8 @@ impl Consensus {
         let mut progress = Progress::default();
         progress.messages.extend(ready.take_messages().into_iter().map(Envelope::pack));
         progress.reads.extend(ready.take_read_states().into_iter().filter_map(|read| {
-            Some((u64::from_le_bytes(read.request_ctx.try_into().ok()?), read.index))
+            let number = read.request_ctx.get(8..)?;
+            Some((u64::from_le_bytes(number.try_into().ok()?), read.index))
         }));
         if !ready.snapshot().is_empty() {
             let snapshot = ready.snapshot();
@@ -460,3 +463,6 @@ impl slog::Drain for ToTracing {
         tracing::enabled!(target: "raft", tracing::Level::DEBUG)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+use super::*;
+
+/// Three voters, whose messages go only where a test lets them.
+struct Trio(Vec<Consensus>);
+
+impl Trio {
+    fn new() -> Self {
+        let timing = Timing { election: 50, heartbeat: 5 };
+        let voter = |id: u64| {
+            let members = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
+            let log = MemoryLog::after(GENESIS, GENESIS, members);
+            Consensus::over(log, ReplicaId(id), timing, id, GENESIS)
+        };
+        let mut this = Self((1..=3).map(voter).collect());
+        this.0[0].campaign();
+        this.deliver_all();
+        assert!(this.0[0].is_settled_leader());
+        this
+    }
+
+    fn progress(&mut self, at: usize) -> (Vec<Envelope>, Vec<(u64, u64)>) {
+        let (mut messages, mut reads) = (Vec::new(), Vec::new());
+        while let Some(progress) = self.0[at].progress() {
+            messages.extend(progress.messages);
+            reads.extend(progress.reads);
+        }
+        (messages, reads)
+    }
+
+    fn deliver(&mut self, messages: Vec<Envelope>) {
+        for message in messages {
+            let to = usize::try_from(message.to().0 - 1).unwrap();
+            self.0[to].receive(message);
+        }
+    }
+
+    fn deliver_all(&mut self) {
+        loop {
+            let messages: Vec<Envelope> =
+                (0..self.0.len()).flat_map(|at| self.progress(at).0).collect();
+            if messages.is_empty() {
+                return;
+            }
+            self.deliver(messages);
+        }
+    }
+}
+
+/// A leader that was paused finds an old answer to a follower's question in its socket: it
+/// proves nothing for a question of its own.
+#[test]
+fn an_answer_to_one_replicas_read_confirms_no_read_of_another() {
+    let mut trio = Trio::new();
+    trio.0[1].read();
+    let (question, _) = trio.progress(1);
+    trio.deliver(question);
+    let (heartbeats, _) = trio.progress(0);
+    trio.deliver(heartbeats);
+    let (early, _) = trio.progress(1);
+    let (late, _) = trio.progress(2);
+    trio.deliver(early);
+    trio.progress(0);
+    // From here on nobody answers the leader any more; another one may lead.
+    trio.0[0].read();
+    trio.progress(0);
+    trio.deliver(late);
+    assert_eq!(trio.progress(0).1, []);
+}
