@@ -213,11 +213,48 @@ impl Consensus {
     pub(crate) fn receive(&mut self, envelope: Envelope) {
         let asks_vote = envelope.is_vote_request();
         let Some(message) = envelope.unpack() else { return };
+        if !self.is_plausible(&message) {
+            tracing::warn!(?message, "dropped what no replica sends");
+            return;
+        }
         if !asks_vote || self.node.raft.promotable() {
             // An error says that the message is stale or its sender no member: nothing follows.
             drop(self.node.step(message));
         }
         self.settle();
+    }
+
+    /// Whether a replica can have sent that: the library ends the process over what it takes for
+    /// impossible.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library trusts nothing in the others")]
+    fn is_plausible(&self, message: &Message) -> bool {
+        let log = &self.node.raft.raft_log;
+        let numbered = |(at, entry): (u64, &Entry)| {
+            message.index.checked_add(at) == Some(entry.index)
+                && (entry.index > log.committed
+                    || log.term(entry.index).is_ok_and(|term| term == entry.term)
+                    || entry.index < log.first_index())
+        };
+        match message.get_msg_type() {
+            // Of a leader that was: it is only told so.
+            MessageType::MsgAppend if (1..self.term()).contains(&message.term) => true,
+            MessageType::MsgAppend => {
+                let known = log.term(log.committed).unwrap_or(0);
+                (message.index < log.committed || message.log_term >= known)
+                    && (1..).zip(message.entries.iter()).all(numbered)
+            }
+            MessageType::MsgAppendResponse => {
+                !self.is_leader() || message.index <= log.last_index() || message.reject
+            }
+            MessageType::MsgHeartbeat => message.commit <= log.last_index(),
+            MessageType::MsgReadIndex | MessageType::MsgReadIndexResp => message.entries.len() == 1,
+            MessageType::MsgSnapshot => {
+                let members = message.get_snapshot().get_metadata().get_conf_state();
+                let (voters, learners) = (members.get_voters(), members.get_learners());
+                !voters.is_empty() && !learners.iter().any(|learner| voters.contains(learner))
+            }
+            _ => true,
+        }
     }
 
     /// Proposes an entry; false if it can't be now.

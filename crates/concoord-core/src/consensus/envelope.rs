@@ -53,7 +53,7 @@ struct WireSnapshot {
 }
 
 /// The kinds of message that travel, by their number on the wire.
-const KINDS: [MessageType; 14] = [
+const KINDS: [MessageType; 13] = [
     MessageType::MsgAppend,
     MessageType::MsgAppendResponse,
     MessageType::MsgRequestVote,
@@ -67,7 +67,6 @@ const KINDS: [MessageType; 14] = [
     MessageType::MsgReadIndexResp,
     MessageType::MsgRequestPreVote,
     MessageType::MsgRequestPreVoteResponse,
-    MessageType::MsgPropose,
 ];
 
 impl Envelope {

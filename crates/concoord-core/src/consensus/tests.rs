@@ -66,3 +66,37 @@ fn an_answer_to_one_replicas_read_confirms_no_read_of_another() {
     trio.deliver(late);
     assert_eq!(trio.progress(0).1, []);
 }
+
+/// What a peer sends is no reason to die, even where the library thinks so.
+#[test]
+fn a_message_that_no_replica_sends_is_dropped() {
+    let mut read = Message::default();
+    read.set_msg_type(MessageType::MsgReadIndex);
+    let mut heartbeat = Message::default();
+    heartbeat.set_msg_type(MessageType::MsgHeartbeat);
+    heartbeat.commit = 1_000_000;
+    let mut append = Message::default();
+    append.set_msg_type(MessageType::MsgAppend);
+    append.index = GENESIS;
+    append.log_term = GENESIS;
+    append.set_entries(vec![Entry { term: 9, index: 1 << 40, ..Entry::default() }].into());
+    let mut rewrite = append.clone();
+    rewrite.set_entries(vec![Entry { term: 9, index: GENESIS + 1, ..Entry::default() }].into());
+    let mut answer = Message::default();
+    answer.set_msg_type(MessageType::MsgAppendResponse);
+    answer.index = 1_000_000;
+    for message in [read, heartbeat, append, rewrite, answer] {
+        for at in 0..2 {
+            for term in [0, 2, 100] {
+                let mut trio = Trio::new();
+                let mut message = message.clone();
+                (message.from, message.to, message.term) = (3, at as u64 + 1, term);
+                if matches!(message.get_msg_type(), MessageType::MsgReadIndex) {
+                    message.term = 0;
+                }
+                trio.0[at].receive(Envelope::pack(message));
+                trio.deliver_all();
+            }
+        }
+    }
+}
