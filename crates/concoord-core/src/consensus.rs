@@ -217,7 +217,9 @@ impl Consensus {
             tracing::warn!(?message, "dropped what no replica sends");
             return;
         }
-        if !asks_vote || self.node.raft.promotable() {
+        // Whoever is asked is a voter, even one that has not heard of it yet: without its vote
+        // those who made it one could be stuck. Only one without any log knows nothing.
+        if !asks_vote || self.last() > 0 {
             // An error says that the message is stale or its sender no member: nothing follows.
             drop(self.node.step(message));
         }
