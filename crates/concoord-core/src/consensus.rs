@@ -20,7 +20,7 @@ use raft::eraftpb::{ConfState, Entry, Message, MessageType};
 use raft::{RawNode, SnapshotStatus, StateRole};
 
 pub use self::envelope::Envelope;
-use self::envelope::{change_entry, change_of, conf_change};
+use self::envelope::{change_entry, change_of, conf_change, in_parts};
 use self::memory::MemoryLog;
 use crate::limits::{ENTRY_BYTES_MAX, LOG_BYTES_MAX};
 use crate::view::{Change, ReplicaId};
@@ -99,6 +99,12 @@ pub(crate) struct Progress {
     pub(crate) decided: Vec<Decided>,
     /// Reads, by what [`Consensus::read`] gave out, that may be answered at that index.
     pub(crate) reads: Vec<(u64, u64)>,
+}
+
+impl Progress {
+    fn send(&mut self, messages: Vec<Message>) {
+        self.messages.extend(messages.into_iter().flat_map(in_parts).map(Envelope::pack));
+    }
 }
 
 impl Consensus {
@@ -308,7 +314,7 @@ impl Consensus {
         }
         let mut ready = self.node.ready();
         let mut progress = Progress::default();
-        progress.messages.extend(ready.take_messages().into_iter().map(Envelope::pack));
+        progress.send(ready.take_messages());
         progress.reads.extend(ready.take_read_states().into_iter().filter_map(|read| {
             let number = read.request_ctx.get(8..)?;
             Some((u64::from_le_bytes(number.try_into().ok()?), read.index))
@@ -323,12 +329,12 @@ impl Consensus {
         if let Some(hard_state) = ready.hs() {
             self.node.mut_store().hard_state = hard_state.clone();
         }
-        progress.messages.extend(ready.take_persisted_messages().into_iter().map(Envelope::pack));
+        progress.send(ready.take_persisted_messages());
         let mut light = self.node.advance_append(ready);
         if let Some(commit) = light.commit_index() {
             self.node.mut_store().hard_state.commit = commit;
         }
-        progress.messages.extend(light.take_messages().into_iter().map(Envelope::pack));
+        progress.send(light.take_messages());
         decided.extend(light.take_committed_entries());
         progress.decided.extend(decided.into_iter().map(|entry| self.decide(entry)));
         self.node.advance_apply();

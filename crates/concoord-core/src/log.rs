@@ -22,6 +22,16 @@ pub enum Command {
     Skip(SessionId, u64),
 }
 
+impl Command {
+    /// Bytes that it takes, roughly.
+    const fn size(&self) -> usize {
+        match self {
+            Self::Call(call) => call.arguments.len() + call.method.len() + 64,
+            Self::Open(..) | Self::Close(_) | Self::Expire(_) | Self::Skip(..) => 32,
+        }
+    }
+}
+
 /// Puts commands into entries of at most [`ENTRY_BYTES_MAX`], or of one larger command.
 pub(crate) struct Packer {
     time_ms: u64,
@@ -49,6 +59,20 @@ impl Packer {
     pub(crate) fn finish(self) -> Vec<(Vec<u8>, usize)> {
         self.entries
     }
+}
+
+/// Commands for another replica to propose, in parts that each make about one entry: together
+/// they may be larger than a frame.
+pub(crate) fn in_parts(commands: Vec<Command>) -> impl Iterator<Item = Vec<Command>> {
+    let mut commands = commands.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        while let Some(command) = commands.next_if(|_| bytes <= ENTRY_BYTES_MAX) {
+            bytes += command.size();
+            part.push(command);
+        }
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 /// The time of an entry, and its commands in order.

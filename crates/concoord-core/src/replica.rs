@@ -15,7 +15,7 @@ use self::calls::Clients;
 use self::members::Watch;
 use crate::call::{ConnectionId, Outcome};
 use crate::consensus::{Consensus, Cut, Decided, Progress, Random, Timing};
-use crate::log::unpack;
+use crate::log::{in_parts, unpack};
 pub use crate::machine::Hosting;
 use crate::machine::{Effect, Machine, State};
 use crate::view::{ClusterId, Member, ReplicaId, Role, View};
@@ -326,10 +326,9 @@ impl Replica {
                 self.clients.proposed(commands);
             }
         } else if let Some(leader) = self.consensus.leader() {
-            let commands = self.clients.take_queue();
-            if !commands.is_empty() {
-                self.actions.push(Action::Send(leader, PeerMessage::Forward(commands)));
-            }
+            let parts = in_parts(self.clients.take_queue());
+            self.actions
+                .extend(parts.map(|commands| Action::Send(leader, PeerMessage::Forward(commands))));
         } else {
             // What clients wait for is kept with them and comes back with the next leader.
             drop(self.clients.take_queue());

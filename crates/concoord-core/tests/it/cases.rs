@@ -36,3 +36,27 @@ fn a_voter_that_does_not_know_yet_that_it_is_one_votes() {
         assert!(world.are_clients_done(), "seed {seed}\n{}", world.stuck());
     }
 }
+
+/// Many large calls in one turn, at the leader and at a follower.
+#[test]
+fn whatever_clients_send_no_message_is_larger_than_a_frame() {
+    let mut world = World::new(1);
+    world.measured = true;
+    cluster(&mut world, 3);
+    for node in 0..3 {
+        world.request(node, 1_000_000, Request::Open);
+        let end = world.now + SECOND;
+        world.run_until(end, |_| false);
+        world.pause(node, SECOND / 10);
+        for sequence in 1..=12 {
+            let (session, acked) = (SessionId(node as u64 + 1), 1);
+            let (object, method) = (String::new(), "append".into());
+            let arguments = Bytes::from(vec![0; ARGUMENT_BYTES_MAX]);
+            let call = Call { session, sequence, acked, object, method, arguments };
+            world.request(node, 1_000_000, Request::Call(call));
+        }
+        let end = world.now + SECOND;
+        world.run_until(end, |_| false);
+        assert_eq!(world.calls(0), 12 * (node as u64 + 1));
+    }
+}
