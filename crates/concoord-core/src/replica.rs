@@ -317,6 +317,11 @@ impl Replica {
     /// Puts what clients asked for into the log, or sends it to who can.
     fn propose(&mut self) {
         if self.consensus.is_leader() {
+            // What comes after a change must be decided by those who are members then: whoever
+            // goes on alone, later, relies on having all that two members decided.
+            if self.consensus.is_changing() {
+                return;
+            }
             let time_ms = self.machine.state.time_ms.max(self.wall_ms);
             for (entry, commands) in self.clients.pack(time_ms) {
                 // Refused while too much is undecided: the rest waits for the next turn.
