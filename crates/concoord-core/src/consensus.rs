@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, Message, MessageType};
-use raft::{RawNode, SnapshotStatus, StateRole};
+use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 
 pub use self::envelope::Envelope;
 use self::envelope::{change_entry, change_of, conf_change, in_parts};
 use self::memory::MemoryLog;
-use crate::limits::{ENTRY_BYTES_MAX, LOG_BYTES_MAX};
+use crate::limits::ENTRY_BYTES_MAX;
 use crate::view::{Change, ReplicaId};
 
 /// The index of the entry that a cluster's log starts after. Not 0, so that every newcomer needs
@@ -166,6 +166,9 @@ impl Consensus {
     pub(crate) fn tick(&mut self) {
         self.ticks += 1;
         self.node.tick();
+        if !self.is_leader() || !self.is_short_of_log() {
+            self.node.mut_store().withdraw_offer();
+        }
         if self.leader().is_some() {
             self.hint = None;
         }
@@ -339,9 +342,39 @@ impl Consensus {
         progress.decided.extend(decided.into_iter().map(|entry| self.decide(entry)));
         self.node.advance_apply();
         let applied = self.node.raft.raft_log.applied;
-        self.node.mut_store().trim(applied, LOG_BYTES_MAX);
+        let needed = self.needed();
+        self.node.mut_store().trim(applied, needed);
         self.settle();
         Some(progress)
+    }
+
+    /// Up to where the peer has the log, or will have it with its snapshot, that needs the most
+    /// of what this leader keeps.
+    fn needed(&self) -> Option<u64> {
+        let me = self.node.raft.id;
+        let start = self.node.store().start();
+        let needed = self
+            .node
+            .raft
+            .prs()
+            .iter()
+            .filter(|(id, _)| **id != me)
+            .map(|(_, peer)| match peer.state {
+                ProgressState::Snapshot => peer.pending_snapshot,
+                ProgressState::Probe => peer.matched.max(peer.next_idx - 1),
+                ProgressState::Replicate => peer.matched,
+            })
+            .filter(|has| *has >= start)
+            .min();
+        needed.filter(|_| self.is_leader())
+    }
+
+    /// Whether some peer needs a snapshot, or is getting one.
+    fn is_short_of_log(&self) -> bool {
+        let start = self.node.store().start();
+        let short =
+            |peer: &raft::Progress| peer.state == ProgressState::Snapshot || peer.next_idx <= start;
+        self.node.raft.prs().iter().any(|(id, peer)| *id != self.node.raft.id && short(peer))
     }
 
     fn decide(&mut self, mut entry: Entry) -> Decided {
@@ -367,9 +400,17 @@ impl Consensus {
         self.node.mut_store().take_wanted().map(ReplicaId)
     }
 
-    /// Where the log stands now, for a snapshot of the state at this moment.
-    pub(crate) fn cut(&self) -> Cut {
-        Cut { index: self.applied(), members: self.node.store().members.clone() }
+    /// Where the log stands now, for a snapshot of the state at this moment. What is logged
+    /// from here on is kept for whoever gets it.
+    pub(crate) fn cut(&mut self) -> Cut {
+        let index = self.applied();
+        self.node.mut_store().hold(index);
+        Cut { index, members: self.node.store().members.clone() }
+    }
+
+    /// No snapshot can be made.
+    pub(crate) fn give_up_snapshot(&mut self) {
+        self.node.mut_store().withdraw_offer();
     }
 
     /// Gives the state at `cut` to peers that lag behind the log.

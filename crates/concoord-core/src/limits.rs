@@ -69,8 +69,12 @@ pub const MEMBERS_MAX: usize = 31;
 /// Addresses of lost members that the survivors go on greeting, the latest first.
 pub const LOST_MAX: usize = 16;
 
-/// Bytes of log that a replica keeps for peers that lag; past this they get a snapshot.
+/// Bytes of log that a replica keeps when nobody needs it.
 pub const LOG_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of log that a leader keeps for peers that lag; past this they get a snapshot. A
+/// snapshot must arrive, and what is logged meanwhile after it, before this is full.
+pub const LOG_HELD_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of an object's state in a snapshot.
 pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;

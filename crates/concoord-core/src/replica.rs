@@ -398,10 +398,13 @@ impl Replica {
 
     /// Makes a snapshot of the state at this moment, at once or with the worker's help.
     fn freeze(&mut self) {
+        if self.freezing.is_some() {
+            return;
+        }
         let cut = self.consensus.cut();
         if let Some(snapshot) = self.machine.snapshot() {
             self.consensus.offer_snapshot(cut, snapshot);
-        } else if self.freezing.is_none() {
+        } else {
             let number = self.machine.number();
             self.freezing = Some(Freezing { number, cut, state: self.machine.state.clone() });
             self.actions.push(Action::Worker(WorkerAction::Snapshot(number)));
@@ -417,6 +420,7 @@ impl Replica {
                 self.consensus.offer_snapshot(freezing.cut, Machine::pack(freezing.state, object));
             }
             Err(reason) => {
+                self.consensus.give_up_snapshot();
                 self.note(tracing::Level::ERROR, format!("no snapshot of the object: {reason}"));
             }
         }

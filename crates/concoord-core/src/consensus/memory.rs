@@ -7,6 +7,8 @@ use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
+use crate::limits::{LOG_BYTES_MAX, LOG_HELD_BYTES_MAX};
+
 /// Entries from the one after `cut` on, and what a restart of the library needs.
 #[derive(Default)]
 pub(super) struct MemoryLog {
@@ -18,6 +20,8 @@ pub(super) struct MemoryLog {
     pub(super) members: ConfState,
     /// The state that a lagging peer can start from, while one needs it.
     offer: Option<Snapshot>,
+    /// Where the snapshot is cut that is being made or under way: what follows is kept for it.
+    held: Option<u64>,
     /// The peer that the library could not give a snapshot.
     wanted: Cell<Option<u64>>,
 }
@@ -51,15 +55,20 @@ impl MemoryLog {
         self.cut = (metadata.index, metadata.term);
         self.hard_state.commit = metadata.index;
         self.members = metadata.get_conf_state().clone();
-        self.offer = None;
+        self.withdraw_offer();
     }
 
-    /// Forgets the older half of what is applied once the log takes more than `bytes_max`.
-    pub(super) fn trim(&mut self, applied: u64, bytes_max: usize) {
-        if self.bytes <= bytes_max {
+    /// Forgets the older half of what is applied once the log takes more than
+    /// [`LOG_BYTES_MAX`]; but keeps what comes after `needed`, by a lagging peer, and after the
+    /// snapshot that one is to get, up to [`LOG_HELD_BYTES_MAX`].
+    pub(super) fn trim(&mut self, applied: u64, needed: Option<u64>) {
+        let needed = needed.into_iter().chain(self.held).min();
+        let needed = needed.filter(|_| self.bytes <= LOG_HELD_BYTES_MAX);
+        let to = needed.map_or(applied, |needed| needed.min(applied));
+        if self.bytes <= LOG_BYTES_MAX {
             return;
         }
-        while self.bytes > bytes_max / 2 && self.cut.0 < applied {
+        while self.bytes > LOG_BYTES_MAX / 2 && self.cut.0 < to {
             let Some(gone) = self.entries.pop_front() else { return };
             self.bytes -= size(&gone);
             self.cut = (gone.index, gone.term);
@@ -79,6 +88,17 @@ impl MemoryLog {
 
     pub(super) fn withdraw_offer(&mut self) {
         self.offer = None;
+        self.held = None;
+    }
+
+    /// A snapshot at `index` is about to be made.
+    pub(super) fn hold(&mut self, index: u64) {
+        self.held = Some(index);
+    }
+
+    /// Where the log begins: after that entry.
+    pub(super) const fn start(&self) -> u64 {
+        self.cut.0
     }
 
     pub(super) fn take_wanted(&mut self) -> Option<u64> {

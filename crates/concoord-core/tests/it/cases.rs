@@ -60,3 +60,21 @@ fn whatever_clients_send_no_message_is_larger_than_a_frame() {
         assert_eq!(world.calls(0), 12 * (node as u64 + 1));
     }
 }
+
+/// A snapshot that travels for longer than the log takes to be cut off behind it.
+#[test]
+fn a_newcomer_catches_up_under_load_however_long_its_snapshot_travels() {
+    let mut world = World::new(3);
+    (world.padding, world.snapshot_time) = (128_000, SECOND / 2);
+    cluster(&mut world, 2);
+    for _ in 0..4 {
+        world.add_client(2_000);
+    }
+    let newcomer = world.place();
+    let through = world.address(0);
+    world.start(newcomer, vec![through]);
+    let end = world.now + 20 * SECOND;
+    world.run_until(end, |world| world.has_served(newcomer) || world.are_clients_done());
+    assert!(world.has_served(newcomer), "{}", world.stuck());
+    assert!(!world.are_clients_done(), "there was no load\n{}", world.stuck());
+}
