@@ -265,7 +265,12 @@ impl Replica {
     /// Decides on all that was taken in since the last turn: the calls become one log entry.
     /// `now` is monotone and starts anywhere, `wall_ms` is milliseconds since 1970.
     pub fn turn(&mut self, now: Duration, wall_ms: u64, actions: &mut Vec<Action>) {
+        let away = now.saturating_sub(self.now) > self.config.election_timeout;
         self.now = self.now.max(now);
+        if away && self.consensus.is_leader() {
+            // This process was stopped: that it heard of nobody is nobody's silence.
+            self.hear_all();
+        }
         self.started.get_or_insert(now);
         self.wall_ms = wall_ms;
         if self.phase != Phase::Over {
@@ -466,13 +471,18 @@ impl Replica {
         }
         self.leader_seen = leader;
         self.clients.ask_again(self.config.member.id);
-        self.watch.new_leader(self.now);
-        self.clients.hear_all(self.machine.state.sessions.ids(), self.now);
+        self.hear_all();
         if let Some(member) = leader.and_then(|(id, _)| self.machine.state.view.member(id)) {
             let address = member.address;
             self.clients.tell_all(&Answer::Leader(address), &mut self.actions);
         }
         true
+    }
+
+    /// Gives everybody the whole time again before silence counts.
+    fn hear_all(&mut self) {
+        self.watch.new_leader(self.now);
+        self.clients.hear_all(self.machine.state.sessions.ids(), self.now);
     }
 
     /// Why calls would not be answered now; `None` if they would.

@@ -78,3 +78,21 @@ fn a_newcomer_catches_up_under_load_however_long_its_snapshot_travels() {
     assert!(world.has_served(newcomer), "{}", world.stuck());
     assert!(!world.are_clients_done(), "there was no load\n{}", world.stuck());
 }
+
+/// A process that was stopped for a while has heard of nobody: that is nobody's silence.
+#[test]
+fn a_pause_of_the_leader_ends_no_session() {
+    let mut world = World::new(4);
+    cluster(&mut world, 1);
+    world.request(0, 1_000_000, Request::Open);
+    let end = world.now + SECOND;
+    world.run_until(end, |_| false);
+    assert_eq!(world.sessions(0), 1);
+    world.pause(0, 30 * SECOND);
+    let end = world.now + 31 * SECOND;
+    world.run_until(end, |_| false);
+    world.request(0, 1_000_000, Request::KeepAlive(SessionId(1)));
+    let end = world.now + SECOND;
+    world.run_until(end, |_| false);
+    assert_eq!(world.sessions(0), 1, "{}", world.stuck());
+}
