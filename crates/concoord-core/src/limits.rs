@@ -41,6 +41,10 @@ pub const CONNECTION_CALLS_MAX: usize = 1024;
 /// Bytes of arguments that one connection may have open; past this it is closed.
 pub const CONNECTION_BYTES_MAX: usize = 64 << 20;
 
+/// Sessions that one connection may open while it lasts; past this it is closed. A client opens
+/// one, and a new connection for the next.
+pub const CONNECTION_SESSIONS_MAX: usize = 16;
+
 /// Bytes of replies that are kept for one session until it acknowledges them. Past this its
 /// further calls are refused without having run.
 pub const SESSION_REPLY_BYTES_MAX: usize = 8 << 20;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{Action, Replica, WorkerAction};
 use crate::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
 use crate::limits::{
-    ARGUMENT_BYTES_MAX, CONNECTION_BYTES_MAX, CONNECTION_CALLS_MAX, METHOD_BYTES_MAX,
+    ARGUMENT_BYTES_MAX, CONNECTION_BYTES_MAX, CONNECTION_CALLS_MAX, CONNECTION_SESSIONS_MAX,
+    METHOD_BYTES_MAX,
 };
 use crate::log::{Command, Packer};
 use crate::machine::{Effect, Ending};
@@ -42,8 +43,11 @@ pub(super) struct Clients {
 /// What a connection has open.
 #[derive(Clone, Copy, Default)]
 struct Load {
+    /// Calls, and ends of sessions.
     calls: usize,
     bytes: usize,
+    /// Sessions that it has asked for so far.
+    sessions: usize,
 }
 
 struct Waiting {
@@ -99,14 +103,23 @@ impl Replica {
         self.clients.connections.entry(connection).or_default();
         match request {
             Request::Open => {
-                self.clients.opens.insert(connection);
-                self.clients.queue.push(Command::Open(self.config.member.id, connection));
+                // Asked for once more while it is on its way, it is the same one.
+                if self.clients.opens.insert(connection) {
+                    if !self.clients.may_open(connection) {
+                        self.actions.push(Action::Disconnect(connection));
+                        return;
+                    }
+                    self.clients.queue.push(Command::Open(self.config.member.id, connection));
+                }
             }
             Request::Call(call) => self.call(connection, call),
             Request::KeepAlive(session) => self.keep_alive(connection, session),
             Request::Close(session) => {
-                self.clients.closes.insert(session, connection);
-                self.clients.queue.push(Command::Close(session));
+                if self.clients.close(connection, session) {
+                    self.clients.queue.push(Command::Close(session));
+                } else {
+                    self.actions.push(Action::Disconnect(connection));
+                }
             }
             Request::Interface => {
                 let interface = self.machine.interface().clone();
@@ -126,7 +139,7 @@ impl Replica {
             self.actions.push(Action::Answer(connection, answer));
             return;
         }
-        self.clients.hear(call.session, connection, self.now);
+        self.hear(call.session, connection);
         if self.machine.interface().is_read_only(&call.method) {
             if self.clients.charge(connection, &call) {
                 self.clients.reads.new.push(Read { connection, call });
@@ -137,6 +150,13 @@ impl Replica {
             return;
         }
         self.actions.push(Action::Disconnect(connection));
+    }
+
+    /// A client said that its session lives. It can name any: only those that are count.
+    fn hear(&mut self, session: SessionId, connection: ConnectionId) {
+        if self.machine.state.sessions.contains(session) {
+            self.clients.hear(session, connection, self.now);
+        }
     }
 
     /// Why this call can run on no replica, whatever the log holds.
@@ -157,7 +177,7 @@ impl Replica {
     }
 
     fn keep_alive(&mut self, connection: ConnectionId, session: SessionId) {
-        self.clients.hear(session, connection, self.now);
+        self.hear(session, connection);
         let answer = if self.machine.state.sessions.contains(session) {
             // At a replica that is out of touch nobody may believe that a session lives.
             self.not_ready().map_or(Answer::Alive(session), Answer::Waiting)
@@ -304,6 +324,30 @@ impl Clients {
         true
     }
 
+    /// Counts a session that is asked for; false if its connection had too many.
+    fn may_open(&mut self, connection: ConnectionId) -> bool {
+        let load = self.connections.entry(connection).or_default();
+        load.sessions += 1;
+        load.sessions <= CONNECTION_SESSIONS_MAX
+    }
+
+    /// Remembers who waits for the end of that session; false if its connection has too much
+    /// open.
+    fn close(&mut self, connection: ConnectionId, session: SessionId) -> bool {
+        if let Some(before) = self.closes.insert(session, connection) {
+            self.closed(before);
+        }
+        let load = self.connections.entry(connection).or_default();
+        load.calls += 1;
+        load.calls <= CONNECTION_CALLS_MAX
+    }
+
+    fn closed(&mut self, connection: ConnectionId) {
+        if let Some(load) = self.connections.get_mut(&connection) {
+            load.calls -= 1;
+        }
+    }
+
     fn charge(&mut self, connection: ConnectionId, call: &Call) -> bool {
         let load = self.connections.entry(connection).or_default();
         load.calls += 1;
@@ -357,6 +401,7 @@ impl Clients {
             Effect::Ended(session, ending) => {
                 self.heard.remove(&session);
                 if let Some(connection) = self.closes.remove(&session) {
+                    self.closed(connection);
                     actions.push(Action::Answer(connection, Answer::Closed(session)));
                 }
                 if let Some(connection) =

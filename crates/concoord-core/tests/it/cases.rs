@@ -96,3 +96,15 @@ fn a_pause_of_the_leader_ends_no_session() {
     world.run_until(end, |_| false);
     assert_eq!(world.sessions(0), 1, "{}", world.stuck());
 }
+
+#[test]
+fn one_connection_opens_few_sessions() {
+    let mut world = World::new(5);
+    cluster(&mut world, 1);
+    for _ in 0..1_000 {
+        world.request(0, 1_000_000, Request::Open);
+    }
+    let end = world.now + SECOND;
+    world.run_until(end, |_| false);
+    assert_eq!(world.sessions(0), CONNECTION_SESSIONS_MAX as u64);
+}
