@@ -13,7 +13,7 @@ use crate::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
 use crate::limits::RESULT_BYTES_MAX;
 use crate::log::Command;
 use crate::object::{Context, Interface, Object};
-use crate::session::{Sessions, Verdict};
+use crate::session::{Fate, Sessions, Verdict};
 use crate::value::{Arguments, Exception, Value};
 use crate::view::{ReplicaId, View};
 use crate::wire::HostedCall;
@@ -65,6 +65,8 @@ pub(crate) enum Effect {
     Host(HostedCall),
     /// The worker shall leave out the call of that number.
     Skip(u64),
+    /// That call has run here, and the log has decided that it runs nowhere.
+    Astray(SessionId, u64),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,6 +115,8 @@ impl Machine {
                 let is_it = |call: &Hosted| (call.session, call.sequence) == (session, sequence);
                 if let Some((number, _)) = self.hosted.iter().find(|(_, call)| is_it(call)) {
                     then(Effect::Skip(*number));
+                } else if self.state.sessions.fate(session, sequence) == Fate::Ran {
+                    then(Effect::Astray(session, sequence));
                 }
             }
         }
@@ -169,6 +173,15 @@ impl Machine {
     /// The call that the worker has under that number.
     pub(crate) fn hosted(&self, number: u64) -> Option<(SessionId, u64)> {
         self.hosted.get(&number).map(|call| (call.session, call.sequence))
+    }
+
+    /// How that call ended here.
+    pub(crate) fn fate(&self, session: SessionId, sequence: u64) -> Fate {
+        let is_it = |call: &Hosted| (call.session, call.sequence) == (session, sequence);
+        if self.hosted.values().any(is_it) {
+            return Fate::Unknown;
+        }
+        self.state.sessions.fate(session, sequence)
     }
 
     /// The last entry whose calls have all run, given the last one that was applied.

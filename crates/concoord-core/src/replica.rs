@@ -170,6 +170,8 @@ pub struct Replica {
     watch: Watch,
     /// Those whom a joining replica can ask, or must answer.
     known: BTreeMap<ReplicaId, Member>,
+    /// Why it leaves, if it is to join again.
+    rejoining: Option<&'static str>,
     /// A snapshot that the worker is writing.
     freezing: Option<Freezing>,
     /// What waits for the end of the turn.
@@ -221,6 +223,7 @@ impl Replica {
             clients: Clients::default(),
             watch: Watch::default(),
             known: BTreeMap::new(),
+            rejoining: None,
             freezing: None,
             actions: Vec::new(),
             followers_wait: false,
@@ -371,6 +374,7 @@ impl Replica {
         let (time_ms, commands) = unpack(data);
         self.machine.state.time_ms = self.machine.state.time_ms.max(time_ms);
         let mut calls = Vec::new();
+        let mut astray = None;
         for command in commands {
             let (clients, actions, now, me) =
                 (&mut self.clients, &mut self.actions, self.now, self.config.member.id);
@@ -381,12 +385,16 @@ impl Replica {
                     flush_hosted(index, time_ms, &mut calls, actions);
                     actions.push(Action::Worker(WorkerAction::Skip(number)));
                 }
+                Effect::Astray(session, sequence) => astray = Some((session, sequence)),
                 effect @ (Effect::Opened(..) | Effect::Replied(..) | Effect::Ended(..)) => {
                     clients.effect(effect, me, now, actions);
                 }
             });
         }
         flush_hosted(index, self.machine.state.time_ms, &mut calls, &mut self.actions);
+        if astray.is_some() {
+            self.rejoin("a call ran here that all others skip; joining again for their state");
+        }
     }
 
     fn done(&mut self, outcomes: Vec<(u64, Outcome)>) {

@@ -50,6 +50,17 @@ pub(crate) enum Verdict {
     Wait,
 }
 
+/// How a call ended, as far as a session table can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The log has not brought it here yet, or it has not ended.
+    Unknown,
+    Ran,
+    Skipped,
+    /// It has ended, and nobody needs to know how any more.
+    Forgotten,
+}
+
 impl Sessions {
     pub(crate) fn open(&mut self) -> Result<SessionId, Refusal> {
         if self.open.len() >= SESSIONS_MAX {
@@ -102,10 +113,23 @@ impl Sessions {
         }
     }
 
-    /// Whether that call has run here and its reply is still kept.
-    pub(crate) fn has_run(&self, id: SessionId, sequence: u64) -> bool {
-        let kept = self.open.get(&id).and_then(|session| session.kept.get(&sequence));
-        matches!(kept, Some(Kept::Done(_) | Kept::Late(_)))
+    /// What is known of the end of that call, for one that is not with the worker.
+    pub(crate) fn fate(&self, id: SessionId, sequence: u64) -> Fate {
+        let Some(session) = self.open.get(&id) else {
+            return if id.0 <= self.opened { Fate::Forgotten } else { Fate::Unknown };
+        };
+        match session.kept.get(&sequence) {
+            Some(Kept::Done(outcome) | Kept::Late(outcome)) => {
+                if *outcome == Outcome::Refused(Refusal::ObjectCrashed) {
+                    Fate::Skipped
+                } else {
+                    Fate::Ran
+                }
+            }
+            Some(Kept::Running) => Fate::Unknown,
+            None if sequence < session.acked => Fate::Forgotten,
+            None => Fate::Unknown,
+        }
     }
 
     /// That call is with the worker.

@@ -410,7 +410,7 @@ impl Clients {
                     actions.push(Action::Answer(connection, Answer::Expired(session)));
                 }
             }
-            Effect::Host(_) | Effect::Skip(_) => {}
+            Effect::Host(_) | Effect::Skip(_) | Effect::Astray(..) => {}
         }
     }
 

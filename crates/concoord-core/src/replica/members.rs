@@ -8,6 +8,7 @@ use super::{Action, Phase, Replica};
 use crate::call::SessionId;
 use crate::limits::MEMBERS_MAX;
 use crate::log::Command;
+use crate::session::Fate;
 use crate::view::{Change, Member, ReplicaId, Role, View};
 use crate::wire::{PeerMessage, Purpose};
 
@@ -38,13 +39,9 @@ pub(super) struct Watch {
     /// What each learner has to reach, and when it was set that.
     goals: BTreeMap<ReplicaId, (u64, Duration)>,
     /// Calls that crashed their object, and where.
-    crashes: BTreeMap<(SessionId, u64), Crash>,
-}
-
-#[derive(Default)]
-struct Crash {
-    failed: BTreeSet<ReplicaId>,
-    ran: bool,
+    crashes: BTreeMap<(SessionId, u64), BTreeSet<ReplicaId>>,
+    /// The call that the worker here can't get past.
+    stuck: Option<u64>,
 }
 
 impl Watch {
@@ -149,6 +146,7 @@ impl Replica {
             let view = &self.machine.state.view;
             self.watch.heard.retain(|id, _| view.member(*id).is_some());
             self.watch.met.retain(|id| view.member(*id).is_some());
+            self.tell_crash();
             let declined = self.declined.len();
             self.declined.retain(|_, since| *since + DECLINED >= self.now);
             if self.declined.len() < declined {
@@ -316,14 +314,12 @@ impl Replica {
         {
             return;
         }
-        if self.phase == Phase::Leaving {
+        if self.phase == Phase::Leaving && self.rejoining.is_none() {
             self.stop(Ok("left the cluster".into()));
         } else {
             let addresses = view.members.iter().map(|(member, _)| member.address).collect();
-            self.restart(
-                addresses,
-                "the others went on without this replica; joining again".into(),
-            );
+            let reason = "the others went on without this replica; joining again";
+            self.restart(addresses, self.rejoining.unwrap_or(reason).into());
         }
     }
 
@@ -348,6 +344,22 @@ impl Replica {
         let Some((session, sequence)) = self.machine.hosted(number) else { return };
         let text = format!("call {sequence} of session {session} crashed the object twice");
         self.note(tracing::Level::ERROR, text);
+        self.watch.stuck = Some(number);
+        self.tell_crash();
+    }
+
+    /// Says that this replica can't run a call, again and again until something is decided: what
+    /// was said may be lost, and who leads may change.
+    fn tell_crash(&mut self) {
+        let machine = &self.machine;
+        self.watch.crashes.retain(|(session, sequence), _| {
+            matches!(machine.fate(*session, *sequence), Fate::Unknown | Fate::Ran)
+        });
+        let stuck = self.watch.stuck.and_then(|number| self.machine.hosted(number));
+        let Some((session, sequence)) = stuck else {
+            self.watch.stuck = None;
+            return;
+        };
         let me = self.config.member.id;
         let failed = PeerMessage::Failed(session, sequence);
         let others: Vec<ReplicaId> =
@@ -356,21 +368,23 @@ impl Replica {
         self.crashed(me, session, sequence);
     }
 
-    /// That call crashed the object of that replica. When a majority says so, and none ran it,
-    /// the log decides that none ever will.
+    /// That call crashed the object of that replica. When a majority says so, and nobody who
+    /// could have run it is left to say otherwise, the log decides that none ever will.
     pub(super) fn crashed(&mut self, by: ReplicaId, session: SessionId, sequence: u64) {
-        let ran = self.machine.state.sessions.has_run(session, sequence);
         let me = self.config.member.id;
-        if ran && by != me {
-            self.actions.push(Action::Send(by, PeerMessage::Ran(session, sequence)));
+        if matches!(self.machine.fate(session, sequence), Fate::Ran | Fate::Forgotten) {
+            if by != me {
+                self.actions.push(Action::Send(by, PeerMessage::Ran(session, sequence)));
+            }
+            return;
         }
-        let crash = self.watch.crashes.entry((session, sequence)).or_default();
-        crash.failed.insert(by);
-        crash.ran |= ran;
+        self.watch.crashes.entry((session, sequence)).or_default().insert(by);
+        let Some(failed) = self.watch.crashes.get(&(session, sequence)) else { return };
         let voters: Vec<ReplicaId> =
             self.machine.state.view.voters().map(|voter| voter.id).collect();
-        let failed = voters.iter().filter(|id| crash.failed.contains(id)).count();
-        if self.consensus.is_leader() && !crash.ran && 2 * failed > voters.len() {
+        let majority = 2 * voters.iter().filter(|id| failed.contains(id)).count() > voters.len();
+        let all = voters.iter().all(|id| failed.contains(id) || *id != me && self.is_silent(*id));
+        if self.consensus.is_leader() && majority && all {
             self.watch.crashes.remove(&(session, sequence));
             self.clients.enqueue([Command::Skip(session, sequence)], self.now);
         }
@@ -378,20 +392,20 @@ impl Replica {
 
     /// Another replica ran a call that crashes here: its state is the one that counts.
     pub(super) fn ran_elsewhere(&mut self, session: SessionId, sequence: u64) {
-        let crashed_here = self
-            .watch
-            .crashes
-            .get(&(session, sequence))
-            .is_some_and(|crash| crash.failed.contains(&self.config.member.id));
-        if crashed_here {
-            let me = self.config.member.id;
-            let addresses = self.machine.state.view.members.iter().map(|(member, _)| member);
-            let addresses =
-                addresses.filter(|member| member.id != me).map(|member| member.address).collect();
-            self.restart(
-                addresses,
-                "a call crashed here that ran elsewhere; joining again for their state".into(),
-            );
+        let stuck = self.watch.stuck.and_then(|number| self.machine.hosted(number));
+        if stuck == Some((session, sequence)) {
+            self.rejoin("a call crashed here that ran elsewhere; joining again for their state");
+        }
+    }
+
+    /// Leaves, to join again as another: several that did so at once, without leaving, could
+    /// take the majority with them.
+    pub(super) fn rejoin(&mut self, reason: &'static str) {
+        if self.phase == Phase::Member && self.rejoining.is_none() {
+            self.note(tracing::Level::WARN, reason.into());
+            self.rejoining = Some(reason);
+            self.phase = Phase::Leaving;
+            self.ask_to_leave();
         }
     }
 }

@@ -108,3 +108,48 @@ fn one_connection_opens_few_sessions() {
     world.run_until(end, |_| false);
     assert_eq!(world.sessions(0), CONNECTION_SESSIONS_MAX as u64);
 }
+
+/// A call that crashes the object on a majority and runs on the third, in whatever order they
+/// come to know: one of both is what all replicas hold in the end.
+#[test]
+fn a_call_that_ran_on_one_replica_and_crashed_on_the_others_forks_nothing() {
+    for seed in 0..60 {
+        let mut world = World::new(seed);
+        (world.hosted, world.poisoned) = (true, true);
+        cluster(&mut world, 3);
+        world.crashes = (0..3).filter(|node| *node as u64 != seed % 3).collect();
+        world.add_client(60);
+        let end = world.now + 60 * SECOND;
+        world.run_until(end, World::are_clients_done);
+        assert!(world.are_clients_done(), "seed {seed}: a call hangs\n{}", world.stuck());
+        let end = world.now + 30 * SECOND;
+        world.run_until(end, |_| false);
+        let digests = world.digests();
+        let agree = digests.iter().all(|(_, digest, _)| *digest == digests[0].1);
+        assert!(agree && digests.len() == 3, "seed {seed}: {digests:?}\n{}", world.stuck());
+    }
+}
+
+/// The leader that was told of a crash dies before it has decided on it.
+#[test]
+fn a_crash_is_decided_on_whoever_leads() {
+    for seed in 0..40 {
+        let mut world = World::new(seed);
+        (world.hosted, world.poisoned) = (true, true);
+        cluster(&mut world, 3);
+        world.crashes = (0..3).collect();
+        world.add_client(60);
+        world.loss_percent = 300;
+        for _ in 0..20 {
+            let end = world.now + world.dice.below(SECOND / 2);
+            world.run_until(end, |_| false);
+            if let Some(leader) = (0..3).find(|node| world.leads(*node)) {
+                world.pause(leader, SECOND);
+            }
+        }
+        world.heal();
+        let end = world.now + 60 * SECOND;
+        world.run_until(end, World::are_clients_done);
+        assert!(world.are_clients_done(), "seed {seed}: a call hangs\n{}", world.stuck());
+    }
+}
