@@ -111,7 +111,10 @@ impl Replica {
 
     /// This replica is told to stop.
     pub(super) fn leave(&mut self) {
-        if self.phase != Phase::Member || self.machine.state.view.voters().count() < 2 {
+        // A learner asks too: it may have become a voter without knowing.
+        let me = self.config.member.id;
+        let has_others = self.machine.state.view.voters().any(|voter| voter.id != me);
+        if self.phase != Phase::Member || !has_others {
             self.stop(Ok("stopped".into()));
             return;
         }

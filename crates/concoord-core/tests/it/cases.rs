@@ -153,3 +153,26 @@ fn a_crash_is_decided_on_whoever_leads() {
         assert!(world.are_clients_done(), "seed {seed}: a call hangs\n{}", world.stuck());
     }
 }
+
+/// A newcomer that is told to stop just when it becomes a voter, before it has heard of it.
+#[test]
+fn a_newcomer_that_leaves_at_once_takes_no_quorum_with_it() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        world.same_host = false;
+        cluster(&mut world, 1);
+        let newcomer = world.place();
+        let through = world.address(0);
+        world.start(newcomer, vec![through]);
+        let end = world.now + 20 * SECOND;
+        world.run_until(end, |world| world.role(0, newcomer) == Some(Role::Voter));
+        if world.role(newcomer, newcomer) == Some(Role::Voter) {
+            continue;
+        }
+        world.leave(newcomer);
+        world.add_client(5);
+        let end = world.now + 20 * SECOND;
+        world.run_until(end, World::are_clients_done);
+        assert!(world.are_clients_done(), "seed {seed}\n{}", world.stuck());
+    }
+}
