@@ -450,6 +450,8 @@ impl Replica {
             self.rate = Rate { since: self.now, calls, per_second };
         }
         match self.phase {
+            // Before the first turn the time is not known.
+            Phase::Greeting { until: None } if self.started.is_none() => {}
             Phase::Greeting { until: None } => {
                 self.phase = Phase::Greeting { until: Some(self.now + self.config.greeting) }
             }

@@ -176,3 +176,25 @@ fn a_newcomer_that_leaves_at_once_takes_no_quorum_with_it() {
         assert!(world.are_clients_done(), "seed {seed}\n{}", world.stuck());
     }
 }
+
+/// A bootstrap that starts when the clock has run for long listens as long as any other.
+#[test]
+fn a_bootstrap_that_is_started_again_is_greeted_whatever_the_clock_says() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        world.same_host = true;
+        cluster(&mut world, 2);
+        let end = world.now + 60 * SECOND;
+        world.run_until(end, |_| false);
+        world.crash(0);
+        let end = world.now + SECOND;
+        world.run_until(end, |_| false);
+        world.start(0, vec![]);
+        let end = world.now + SECOND / 20;
+        world.run_until(end, |_| false);
+        assert!(!world.has_served(0), "seed {seed}: it did not wait");
+        let end = world.now + 20 * SECOND;
+        world.run_until(end, |world| world.role(1, 0) == Some(Role::Voter));
+        assert_eq!(world.role(1, 0), Some(Role::Voter), "seed {seed}\n{}", world.stuck());
+    }
+}
