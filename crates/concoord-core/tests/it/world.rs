@@ -466,10 +466,13 @@ impl World {
         text
     }
 
-    /// Runs until that time, or until nobody waits for anything.
+    /// Runs until that time, or until it is done.
     pub(crate) fn run_until(&mut self, end: Time, done: impl Fn(&Self) -> bool) {
         while let Some(Reverse((time, number))) = self.happenings.peek().copied() {
-            if time > end || done(self) {
+            if done(self) {
+                return;
+            }
+            if time > end {
                 break;
             }
             self.happenings.pop();
@@ -477,7 +480,7 @@ impl World {
             let happening = self.what.remove(&number).unwrap();
             self.happen(happening);
         }
-        self.now = self.now.max(end.min(self.now + 1_000_000_000));
+        self.now = self.now.max(end);
     }
 
     fn happen(&mut self, happening: Happening) {
