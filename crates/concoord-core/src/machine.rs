@@ -44,7 +44,8 @@ pub(crate) struct State {
     pub(crate) time_ms: u64,
     /// Calls that ran.
     pub(crate) calls: u64,
-    /// A digest of all outcomes in order.
+    /// A digest of all outcomes, in whatever order they came: a call that is skipped ends before
+    /// those that a slow worker has yet to run.
     outcomes: u64,
 }
 
@@ -254,8 +255,8 @@ impl State {
             Outcome::Raised(bytes) => (2, bytes),
             Outcome::Refused(_) => (3, &[]),
         };
-        let seed = self.outcomes ^ session.0.rotate_left(32) ^ sequence.rotate_left(2) ^ kind;
-        self.outcomes = xxh3_64_with_seed(bytes, seed);
+        let seed = session.0.rotate_left(32) ^ sequence.rotate_left(2) ^ kind;
+        self.outcomes = self.outcomes.wrapping_add(xxh3_64_with_seed(bytes, seed));
         self.sessions.done(session, sequence, outcome);
     }
 }

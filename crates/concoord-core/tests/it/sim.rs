@@ -84,6 +84,10 @@ fn calls_survive_faults() {
         let mut world = World::new(seed);
         let replicas = [1, 2, 2, 3, 3, 3, 4, 5][world.dice.below(8) as usize];
         cluster(&mut world, replicas);
+        if world.dice.chance(5) {
+            // Enough for the log to be cut off.
+            (world.padding, world.snapshot_time) = (200_000, SECOND / 10);
+        }
         for _ in 0..1 + world.dice.below(5) {
             let calls = 20 + world.dice.below(150) as usize;
             world.add_client(calls);
@@ -105,6 +109,10 @@ fn calls_of_a_hosted_object_survive_faults() {
         world.hosted = true;
         let replicas = [1, 2, 3, 3, 4][world.dice.below(5) as usize];
         cluster(&mut world, replicas);
+        if world.dice.chance(50) {
+            world.poisoned = true;
+            world.crashes = (0..replicas).collect();
+        }
         for _ in 0..1 + world.dice.below(5) {
             let calls = 20 + world.dice.below(100) as usize;
             world.add_client(calls);

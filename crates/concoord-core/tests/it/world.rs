@@ -27,9 +27,6 @@ const TICK: Time = 10_000;
 const REDIAL: Time = 100_000;
 const PATIENCE: Time = 400_000;
 
-/// An item that the worker can't append: where, is up to [`World::crashes`].
-pub(crate) const POISON: i64 = -1;
-
 /// The list that clients append to. The world can look into it.
 struct List(Arc<Mutex<Vec<i64>>>);
 
@@ -174,9 +171,9 @@ pub(crate) struct World {
     pub(crate) loss_percent: u64,
     /// Whether the list lives in a worker of each replica.
     pub(crate) hosted: bool,
-    /// Nodes whose worker crashes of [`POISON`].
+    /// Nodes whose worker can't append an item below zero.
     pub(crate) crashes: BTreeSet<usize>,
-    /// Whether clients append [`POISON`] at times.
+    /// Whether clients append such items at times.
     pub(crate) poisoned: bool,
     /// Bytes that each append carries for nothing.
     pub(crate) padding: usize,
@@ -647,7 +644,7 @@ impl World {
                     let rest = WorkerAction::Apply { index, time_ms, calls };
                     there.worker.asked.push_front(rest);
                 }
-                if crashes && arguments.positional.first() == Some(&Value::Int(POISON)) {
+                if crashes && matches!(arguments.positional.first(), Some(Value::Int(..0))) {
                     there.worker.stuck = Some(number);
                     Event::HostFailed(number)
                 } else {
@@ -813,7 +810,7 @@ impl World {
         let kind = if self.dice.chance(25) {
             Kind::Length
         } else if self.poisoned && self.dice.chance(4) {
-            Kind::Append(POISON)
+            Kind::Append(-1 - number as i64)
         } else {
             Kind::Append(number as i64)
         };
