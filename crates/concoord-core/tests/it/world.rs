@@ -542,7 +542,8 @@ impl World {
 
     /// Gives a replica an event and carries out what follows.
     fn hear(&mut self, node: usize, event: Event) {
-        if self.is_paused(node) {
+        // What came during a pause is taken in first, with the next tick.
+        if self.is_paused(node) || !self.nodes[node].waiting.is_empty() {
             self.nodes[node].waiting.push(event);
             return;
         }
