@@ -24,6 +24,9 @@ const DECLINED: Duration = Duration::from_secs(5);
 /// How quickly a learner must get through what was logged when it started, to be promoted.
 const CATCH_UP_MAX: Duration = Duration::from_millis(200);
 
+/// How long a replica that can't run a call waits for the log once it hears that it ran.
+const RAN_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What a replica notices of the others. None of this is replicated.
 #[derive(Default)]
 pub(super) struct Watch {
@@ -42,6 +45,8 @@ pub(super) struct Watch {
     crashes: BTreeMap<(SessionId, u64), BTreeSet<ReplicaId>>,
     /// The call that the worker here can't get past.
     stuck: Option<u64>,
+    /// Since when others say that it ran there.
+    ran_since: Option<Duration>,
 }
 
 impl Watch {
@@ -347,7 +352,7 @@ impl Replica {
         let Some((session, sequence)) = self.machine.hosted(number) else { return };
         let text = format!("call {sequence} of session {session} crashed the object twice");
         self.note(tracing::Level::ERROR, text);
-        self.watch.stuck = Some(number);
+        (self.watch.stuck, self.watch.ran_since) = (Some(number), None);
         self.tell_crash();
     }
 
@@ -396,7 +401,9 @@ impl Replica {
     /// Another replica ran a call that crashes here: its state is the one that counts.
     pub(super) fn ran_elsewhere(&mut self, session: SessionId, sequence: u64) {
         let stuck = self.watch.stuck.and_then(|number| self.machine.hosted(number));
-        if stuck == Some((session, sequence)) {
+        let since = *self.watch.ran_since.get_or_insert(self.now);
+        // Those who have forgotten how it ended say so too: the log may be about to skip it here.
+        if stuck == Some((session, sequence)) && since + RAN_PATIENCE <= self.now {
             self.rejoin("a call crashed here that ran elsewhere; joining again for their state");
         }
     }
