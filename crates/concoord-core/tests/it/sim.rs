@@ -64,6 +64,12 @@ pub(crate) fn settle_and_check(world: &mut World) {
     assert!(world.are_clients_done(), "every call is answered in the end\n{}", world.stuck());
     let end = world.now + 2 * SECOND;
     world.run_until(end, |_| false);
+    // Followers hear within a tick of what was decided last, a session's end perhaps.
+    let end = world.now + SECOND;
+    world.run_until(end, |world| {
+        let digests = world.digests();
+        digests.iter().all(|(applied, ..)| *applied == digests[0].0)
+    });
     check(&world.history, &world.list()).unwrap();
     let digests = world.digests();
     let (most, digest, _) = *digests.iter().max().unwrap();
