@@ -4,18 +4,12 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Output, Stdio};
 
-use rustix::process::{Pid, Signal};
+use crate::calls::until;
+use crate::processes::{Host, bootstrap, concoord};
 
 const COUNTER: &str = "concoord.object.counter.Counter";
-
-fn concoord(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_concoord"));
-    command.args(arguments).env_remove("VIRTUAL_ENV").env_remove("CONCOORD_LOG");
-    command
-}
 
 fn run(arguments: &[&str]) -> Output {
     concoord(arguments).output().expect("the program runs")
@@ -165,47 +159,10 @@ fn the_logger_prints_what_it_gets() {
     logger.wait().unwrap();
 }
 
-/// A replica in a process of its own, killed at the end of its test if it lives still.
-struct Replica {
-    child: Child,
-    address: String,
-}
-
-impl Replica {
-    fn start(options: &[&str]) -> Self {
-        let mut child = concoord(&["replica", "-o", COUNTER, "-a", "127.0.0.1"])
-            .args(options)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address =
-            line.strip_prefix("REPLICA-").and_then(|rest| rest.strip_suffix(" connected.\n"));
-        Self { address: address.unwrap_or_else(|| panic!("it said {line:?}")).to_owned(), child }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        // It may have ended already, as its test wanted.
-        self.child.kill().unwrap_or_default();
-        self.child.wait().map(drop).unwrap_or_default();
-    }
-}
-
 #[test]
 fn an_object_is_called_from_the_shell_and_goes_on_without_its_leader() {
-    let first = Replica::start(&[]);
-    let second = Replica::start(&["-b", &first.address]);
-    let third = Replica::start(&["-b", &first.address]);
-    let boot = [&*first.address, &second.address, &third.address].join(",");
+    let [first, second, third] = Host::new().three();
+    let boot = bootstrap(&[&first, &second, &third]);
     let call = |method, arguments| run(&["call", method, arguments, "-b", &boot]);
 
     assert_eq!(text(call("increment", "[5]").stdout), "null\n");
@@ -217,7 +174,7 @@ fn an_object_is_called_from_the_shell_and_goes_on_without_its_leader() {
     let status = run(&["status", "--json", "-b", &boot]);
     assert!(status.status.success());
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
-    assert_eq!(status["leader"], *first.address);
+    assert_eq!(status["leader"], first.address.to_string());
     assert_eq!(status["members"].as_array().unwrap().len(), 3);
 
     drop(first);
@@ -225,37 +182,17 @@ fn an_object_is_called_from_the_shell_and_goes_on_without_its_leader() {
 }
 
 #[test]
-fn a_replica_that_is_told_to_stop_ends_well_within_a_second() {
-    for signal in [Signal::TERM, Signal::INT] {
-        let mut replica = Replica::start(&[]);
-        let start = Instant::now();
-        replica.signal(signal);
-        assert_eq!(replica.child.wait().unwrap().code(), Some(0));
-        // Twice what is promised: other tests run beside it.
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    }
-}
-
-#[test]
 fn a_replica_with_nobody_to_join_says_so_and_joins_when_there_is_somebody() {
-    let (listener, port) = silent_port();
-    drop(listener);
-    let boot = format!("127.0.0.1:{port}");
-    let mut joining = concoord(&["replica", "-o", COUNTER, "-a", "127.0.0.1", "-b", &boot])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = String::new();
-    BufReader::new(joining.stderr.take().unwrap()).read_line(&mut said).unwrap();
-    assert!(said.contains(&boot) && said.contains("trying on"), "{said}");
-    let first = Replica::start(&["-p", &port]);
-    let mut line = String::new();
-    BufReader::new(joining.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.ends_with(" connected.\n"), "{line}");
-    joining.kill().unwrap();
-    joining.wait().unwrap();
-    drop(first);
+    let host = Host::new();
+    let boot = format!("{}:14001", host.ip);
+    let joining = host.spawn(&["-b", &boot]);
+    until("it says so", || {
+        let said = joining.log();
+        said.contains(&boot) && said.contains("trying on")
+    });
+    let first = host.start(&[]);
+    assert_eq!(first.address.to_string(), boot);
+    joining.serves();
 }
 
 #[test]
@@ -271,9 +208,9 @@ fn the_bench_measures_replicas_of_its_own() {
 fn a_replica_logs_to_a_logger() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let place = listener.local_addr().unwrap().to_string();
-    let replica = Replica::start(&["-d", "-l", &place]);
+    let replica = Host::new().start(&["-d", "-l", &place]);
     let mut line = String::new();
     BufReader::new(listener.accept().unwrap().0).read_line(&mut line).unwrap();
     let record: serde_json::Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(record["replica"], *replica.address);
+    assert_eq!(record["replica"], replica.address.to_string());
 }

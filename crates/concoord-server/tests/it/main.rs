@@ -12,9 +12,11 @@ mod calls;
 mod cli;
 mod client;
 mod cluster;
+mod deaths;
 #[path = "../../src/worker/fake.rs"]
 mod fake;
 mod hosted;
 mod hostile;
 mod http;
+mod processes;
 mod tidy;
