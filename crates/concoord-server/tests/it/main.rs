@@ -13,6 +13,7 @@ mod cli;
 mod client;
 mod cluster;
 mod deaths;
+mod departures;
 #[path = "../../src/worker/fake.rs"]
 mod fake;
 mod hosted;

@@ -59,6 +59,11 @@ impl Host {
     /// A counter's replica, or of the class that the options name.
     pub(crate) fn spawn(&self, options: &[&str]) -> Replica {
         let address = SocketAddr::new(self.ip.into(), self.port_next.fetch_add(1, Relaxed));
+        Self::at(address, options)
+    }
+
+    /// The same at an address of one's choice.
+    pub(crate) fn at(address: SocketAddr, options: &[&str]) -> Replica {
         let (ip, port) = (address.ip().to_string(), address.port().to_string());
         let mut command = vec!["replica", "-a", &ip, "-p", &port];
         command.extend_from_slice(options);
