@@ -72,9 +72,7 @@ fn a_suspended_follower_of_two_is_waited_for() {
 fn who_is_told_to_stop_leaves_the_view_first() {
     let host = Host::new();
     let [first, mut second, mut third] = host.three();
-    for (replica, signal, left) in
-        [(&mut second, Signal::TERM, 2), (&mut third, Signal::INT, 1)]
-    {
+    for (replica, signal, left) in [(&mut second, Signal::TERM, 2), (&mut third, Signal::INT, 1)] {
         stop(replica, signal);
         assert!(replica.log().contains("left the cluster"), "{}", replica.log());
         assert_eq!(first.members(), left, "it left before it ended");

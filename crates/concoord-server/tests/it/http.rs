@@ -7,7 +7,7 @@ use crate::client::Client;
 use crate::cluster::{Running, SOON};
 
 /// The replies to those requests, sent on one connection.
-fn ask(address: SocketAddr, requests: &[&str]) -> String {
+pub(crate) fn ask(address: SocketAddr, requests: &[&str]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
     for (at, request) in requests.iter().enumerate() {

@@ -19,5 +19,7 @@ mod fake;
 mod hosted;
 mod hostile;
 mod http;
+mod monitoring;
 mod processes;
+mod siege;
 mod tidy;
