@@ -230,14 +230,14 @@ impl Host {
 
     /// Returns once the worker takes too long for something.
     async fn overdue(&self) {
+        // What begins while we sleep, whatever it is, ends no earlier than we wake.
+        let shortest = self.spec.apply_timeout.min(self.spec.load_timeout);
         loop {
-            let left = self.journal.borrow().time_left(Instant::now());
-            match left {
-                Some(Duration::ZERO) => return,
-                Some(left) => sleep(left).await,
-                // What begins while we sleep ends no earlier than we wake.
-                None => sleep(self.spec.apply_timeout.min(self.spec.load_timeout)).await,
+            let left = self.journal.borrow().time_left(Instant::now()).unwrap_or(shortest);
+            if left.is_zero() {
+                return;
             }
+            sleep(left.min(shortest)).await;
         }
     }
 

@@ -17,7 +17,7 @@ fn spec(class: &str) -> WorkerSpec {
     WorkerSpec {
         class: class.into(),
         command: fake::command("worker::fake::fake_worker"),
-        load_timeout: SOON,
+        load_timeout: 3 * SOON,
         apply_timeout: Duration::from_millis(500),
     }
 }
@@ -139,6 +139,21 @@ fn a_call_that_always_hangs_is_reported_too() {
     hosted(|mut hosted| async move {
         hosted.apply(&["hang"]);
         assert!(matches!(hosted.event().await, Event::HostFailed(1)));
+    });
+}
+
+#[test]
+fn a_call_that_hangs_after_a_state_was_taken_in_gets_no_more_time() {
+    hosted(|mut hosted| async move {
+        hosted.worker.ask(WorkerAction::Restore(vec![0; 8].into()));
+        assert!(matches!(hosted.event().await, Event::Restored(Ok(()))));
+        // Each worker that tries it takes the state in first, for which it has far longer.
+        for hanging in 1..=3 {
+            hosted.apply(&["hang"]);
+            assert!(matches!(hosted.event().await, Event::HostFailed(number) if number == hanging));
+            hosted.worker.ask(WorkerAction::Skip(hanging));
+            assert_eq!(hosted.done(1).await, [(hanging, Err(Refusal::ObjectCrashed))]);
+        }
     });
 }
 
