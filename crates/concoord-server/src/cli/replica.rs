@@ -75,9 +75,13 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options, installed: Option<PathBuf>) -> Result<(), Failure> {
     refuse_what_is_not_there(options)?;
     let ip = own_address(options.addr.as_deref())?;
-    let bootstrap = options.boot.as_deref().map(addresses).transpose()?.unwrap_or_default();
+    let mut bootstrap = options.boot.as_deref().map(addresses).transpose()?.unwrap_or_default();
     let listener = listen(ip, options.port)?;
     let address = listener.local_addr().map_err(Failure::failed)?;
+    // All replicas may be given the same list. One that names nobody else is refused later.
+    if bootstrap.iter().any(|other| *other != address) {
+        bootstrap.retain(|other| *other != address);
+    }
 
     let _logging = logging::start(&Logging {
         debug: options.debug,

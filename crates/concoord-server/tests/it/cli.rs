@@ -196,6 +196,19 @@ fn a_replica_with_nobody_to_join_says_so_and_joins_when_there_is_somebody() {
 }
 
 #[test]
+fn a_replica_may_be_given_a_list_with_itself_in_it() {
+    let host = Host::new();
+    let first = host.start(&[]);
+    let own = format!("{}:14001", host.ip);
+    let second = host.start(&["-b", &format!("{own},{}", first.address)]);
+    assert_eq!((second.address.to_string(), second.members()), (own, 2));
+    let (ip, itself) = (host.ip.to_string(), format!("{}:14002", host.ip));
+    let (code, said) = ended(&["replica", "-o", COUNTER, "-a", &ip, "-p", "14002", "-b", &itself]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("this replica itself"), "{said}");
+}
+
+#[test]
 fn the_bench_measures_replicas_of_its_own() {
     let output = run(&["bench", "--spawn", "2", "--clients", "4", "--seconds", "0.3", "--json"]);
     assert!(output.status.success(), "{}", text(output.stderr));
