@@ -1,0 +1,195 @@
+"""Classes of one's own on replicas that die, and methods that go wrong there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import clumsy
+import pytest
+
+import concoord
+from concoord import exception
+from concoord.proxy.counter import Counter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cluster import Cluster
+
+COUNTER = "concoord.object.counter.Counter"
+Clumsy = concoord.proxy_for(clumsy.Clumsy)
+
+# A class as one who has just installed us writes it, in the folder that he is in.
+TENS = """
+class TenCounter:
+    def __init__(self, value=0):
+        self.value = value
+
+    def increment(self):
+        self.value += 10
+
+    def getvalue(self):
+        return self.value
+"""
+
+
+def alike(cluster: Cluster) -> bool:
+    members = cluster.status(-1)["members"]
+    assert all("unreachable" not in member for member in members)
+    states = {(member["applied"], member["digest"]) for member in members}
+    return len(states) == 1
+
+
+def until(holds) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_class_of_the_current_folder_outlives_its_replicas(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    (tmp_path / "tens.py").write_text(TENS)
+    cluster.start("tens.TenCounter", 2, folder=tmp_path)
+    with concoord.connect(cluster.bootstrap) as c:
+        c.increment()
+        cluster.kill(0)
+        c.increment()
+        cluster.start("tens.TenCounter", folder=tmp_path)
+        until(lambda: alike(cluster))
+        cluster.kill(1)
+        c.increment()
+        assert c.getvalue() == 30
+        c.__concoordinit__(5)
+        assert c.getvalue() == 5
+
+
+def test_a_class_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "concoord", "replica", "-o", "nowhere.Nothing"]
+    ended = subprocess.run(
+        [*command, "-a", "127.0.0.1"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 4
+    assert "nowhere" in ended.stderr
+    assert "PYTHONPATH" in ended.stderr
+
+
+def test_what_a_method_does_wrong_is_its_callers_alone(cluster: Cluster) -> None:
+    cluster.start("clumsy.Clumsy", 3)
+    with Clumsy(cluster.bootstrap) as c, Clumsy(cluster.bootstrap) as other:
+        with pytest.raises(KeyError) as raised:
+            c.stumble()
+        assert raised.value.args == ("a stone", 1)
+        assert 'File "clumsy.py"' in str(raised.value.__cause__)
+        assert other.step() == 2
+        with pytest.raises(TypeError, match=r"the result.*cannot encode function"):
+            c.describe()
+        # It ran all the same: only its result has nowhere to go.
+        assert other.step() == 4
+        until(lambda: alike(cluster))
+
+
+def test_a_call_that_kills_its_process_is_skipped(cluster: Cluster) -> None:
+    cluster.start("clumsy.Clumsy", 3)
+    with Clumsy(cluster.bootstrap) as c:
+        assert c.step() == 1
+        with pytest.raises(exception.ObjectCrashedError):
+            c.fall()
+        assert c.step() == 2
+        until(lambda: alike(cluster))
+
+
+def test_a_call_that_never_ends_holds_up_no_election_and_is_skipped(cluster: Cluster) -> None:
+    cluster.start("clumsy.Clumsy", 3, "--apply-timeout", "2")
+    with Clumsy(cluster.bootstrap, timeout=30) as c, ThreadPoolExecutor() as pool:
+        assert c.step() == 1
+        lost = pool.submit(c.wander)
+        until(lambda: cluster.status(1)["members"][0]["committed"] > cluster_applied(cluster))
+        leader = cluster.status(1)["leader"]
+        cluster.kill(cluster.addresses.index(leader))
+        survivors = [address for address in cluster.addresses if address != leader]
+        asked = cluster.addresses.index(survivors[0])
+        until(lambda: cluster.status(asked)["leader"] in survivors)
+        # Other clients are answered what does not need the object, and wait for what does.
+        with Clumsy(", ".join(survivors)) as other:
+            assert not lost.done()
+            assert other.step() == 2
+        with pytest.raises(exception.ObjectCrashedError):
+            lost.result()
+        assert c.step() == 3
+
+
+def cluster_applied(cluster: Cluster) -> int:
+    """How far the object is, where it is furthest."""
+    return max(member["applied"] for member in cluster.status(1)["members"])
+
+
+def test_a_forked_process_goes_on_with_the_same_proxy(cluster: Cluster) -> None:
+    cluster.start(COUNTER, 2)
+    with Counter(cluster.bootstrap) as c:
+        c.increment()
+        child = os.fork()
+        if not child:
+            for _ in range(10):
+                c.increment()
+            os._exit(0 if c.getvalue() >= 11 else 1)
+        for _ in range(10):
+            c.increment()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert c.getvalue() == 21
+
+
+WAITER = """
+import sys
+from concoord.proxy.counter import Counter
+c = Counter(sys.argv[1])
+c.increment()
+print("waits", flush=True)
+sys.stdin.readline()
+try:
+    c.increment()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c_ends_a_call_that_waits_for_a_quorum(cluster: Cluster) -> None:
+    cluster.start(COUNTER, 2)
+    command = [sys.executable, "-c", WAITER, cluster.bootstrap]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as waiter:
+        assert waiter.stdout.readline() == "waits\n"
+        for replica in cluster.replicas:
+            replica.send_signal(signal.SIGSTOP)
+        waiter.stdin.write("\n")
+        waiter.stdin.flush()
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiter.wait(0.3)
+        start = time.monotonic()
+        waiter.send_signal(signal.SIGINT)
+        assert waiter.stdout.readline() == "interrupted\n"
+        assert waiter.wait() == 0
+        assert time.monotonic() - start < 1
+
+
+def test_replicas_that_are_gone_are_each_named(cluster: Cluster) -> None:
+    cluster.start(COUNTER, 2)
+    with Counter(cluster.bootstrap, timeout=2) as c:
+        c.increment()
+        cluster.kill(0)
+        cluster.kill(1)
+        start = time.monotonic()
+        for call in (c.increment, lambda: Counter(cluster.bootstrap, timeout=1)):
+            with pytest.raises((exception.UnreachableError, exception.CallTimeoutError)) as raised:
+                call()
+            for address in cluster.addresses:
+                assert f"{address}: nobody listens there" in str(raised.value)
+        assert time.monotonic() - start < 5
