@@ -20,7 +20,7 @@ use raft::eraftpb::{ConfState, Entry, Message, MessageType};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 
 pub use self::envelope::Envelope;
-use self::envelope::{change_entry, change_of, conf_change, in_parts};
+use self::envelope::{change_entry, change_of, conf_change};
 use self::memory::MemoryLog;
 use crate::limits::ENTRY_BYTES_MAX;
 use crate::view::{Change, ReplicaId};
@@ -103,7 +103,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     fn send(&mut self, messages: Vec<Message>) {
-        self.messages.extend(messages.into_iter().flat_map(in_parts).map(Envelope::pack));
+        self.messages.extend(messages.into_iter().map(Envelope::pack));
     }
 }
 
@@ -132,7 +132,8 @@ impl Consensus {
             max_inflight_msgs: INFLIGHT_MAX,
             check_quorum: true,
             pre_vote: true,
-            batch_append: true,
+            // Batched, all entries of a turn would travel in one message: more than a frame holds.
+            batch_append: false,
             // See `tell`.
             skip_bcast_commit: true,
             max_uncommitted_size: UNDECIDED_BYTES_MAX,

@@ -67,6 +67,10 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that may wait for a client which does not read; past this it is disconnected.
 pub const UNREAD_BYTES_MAX: usize = 32 << 20;
 
+/// Bytes that may wait for a peer which does not read; past this its stream is dialled again.
+/// All that a leader proposes ahead of its decision fits, and then some.
+pub const PEER_UNREAD_BYTES_MAX: usize = 128 << 20;
+
 /// Members of a cluster, learners included.
 pub const MEMBERS_MAX: usize = 31;
 

@@ -32,33 +32,24 @@ impl Command {
     }
 }
 
-/// Puts commands into entries of at most [`ENTRY_BYTES_MAX`], or of one larger command.
-pub(crate) struct Packer {
+/// Puts commands into entries, each with the number of commands in it. An entry is full once it
+/// is larger than [`ENTRY_BYTES_MAX`]; it is made when it is asked for.
+pub(crate) fn pack(
     time_ms: u64,
-    entries: Vec<(Vec<u8>, usize)>,
-}
-
-impl Packer {
-    pub(crate) const fn new(time_ms: u64) -> Self {
-        Self { time_ms, entries: Vec::new() }
-    }
-
-    pub(crate) fn push(&mut self, command: &Command) {
-        if self.entries.last().is_none_or(|(entry, _)| entry.len() > ENTRY_BYTES_MAX) {
-            self.entries
-                .push((postcard::to_stdvec(&self.time_ms).expect("memory takes all bytes"), 0));
+    mut commands: &[Command],
+) -> impl Iterator<Item = (Vec<u8>, usize)> {
+    std::iter::from_fn(move || {
+        let all = commands.len();
+        let mut entry = postcard::to_stdvec(&time_ms).expect("memory takes all bytes");
+        while entry.len() <= ENTRY_BYTES_MAX
+            && let Some((command, rest)) = commands.split_first()
+        {
+            entry = postcard::to_extend(command, entry).expect("memory takes all bytes");
+            commands = rest;
         }
-        if let Some((entry, commands)) = self.entries.last_mut() {
-            let bytes = std::mem::take(entry);
-            *entry = postcard::to_extend(command, bytes).expect("memory takes all bytes");
-            *commands += 1;
-        }
-    }
-
-    /// The entries, each with the number of commands in it.
-    pub(crate) fn finish(self) -> Vec<(Vec<u8>, usize)> {
-        self.entries
-    }
+        let packed = all - commands.len();
+        (packed > 0).then_some((entry, packed))
+    })
 }
 
 /// Commands for another replica to propose, in parts that each make about one entry: together
@@ -78,7 +69,7 @@ pub(crate) fn in_parts(commands: Vec<Command>) -> impl Iterator<Item = Vec<Comma
 /// The time of an entry, and its commands in order.
 ///
 /// # Panics
-/// If the bytes were not made by [`Packer`]: entries reach the log through leaders alone, and a
+/// If the bytes were not made by [`pack`]: entries reach the log through leaders alone, and a
 /// replica that can't read what the others can must not go on.
 pub(crate) fn unpack(mut entry: &[u8]) -> (u64, impl Iterator<Item = Command>) {
     const PROMISE: &str = "an entry is what a leader of this version packed";
@@ -101,9 +92,7 @@ mod tests {
     fn commands_come_back_in_order_whatever_the_cut() {
         let commands: Vec<Command> =
             (0..100_000).map(|number| Command::Close(SessionId(number))).collect();
-        let mut packer = Packer::new(7);
-        commands.iter().for_each(|command| packer.push(command));
-        let entries = packer.finish();
+        let entries: Vec<_> = pack(7, &commands).collect();
         assert!(entries.len() > 1);
         let mut back = Vec::new();
         for (entry, _) in &entries {

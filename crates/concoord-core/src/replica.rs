@@ -331,20 +331,22 @@ impl Replica {
                 return;
             }
             let time_ms = self.machine.state.time_ms.max(self.wall_ms);
+            let mut proposed = 0;
             for (entry, commands) in self.clients.pack(time_ms) {
                 // Refused while too much is undecided: the rest waits for the next turn.
                 if !self.consensus.propose(entry) {
                     break;
                 }
-                self.clients.proposed(commands);
+                proposed += commands;
             }
+            self.clients.proposed(proposed);
         } else if let Some(leader) = self.consensus.leader() {
             let parts = in_parts(self.clients.take_queue());
             self.actions
                 .extend(parts.map(|commands| Action::Send(leader, PeerMessage::Forward(commands))));
         } else {
             // What clients wait for is kept with them and comes back with the next leader.
-            drop(self.clients.take_queue());
+            self.clients.clear_queue();
         }
     }
 
@@ -363,6 +365,7 @@ impl Replica {
                         self.actions.push(Action::Worker(WorkerAction::Restore(object)));
                     }
                     self.freezing = None;
+                    self.clients.reply_kept(&self.machine.state.sessions, &mut self.actions);
                     self.view_changed();
                 }
                 Err(reason) => self.stop(Err(reason)),

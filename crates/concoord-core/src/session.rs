@@ -132,6 +132,14 @@ impl Sessions {
         }
     }
 
+    /// How that call ended, if it did and that is still kept.
+    pub(crate) fn outcome(&self, id: SessionId, sequence: u64) -> Option<&Outcome> {
+        match self.open.get(&id)?.kept.get(&sequence)? {
+            Kept::Done(outcome) | Kept::Late(outcome) => Some(outcome),
+            Kept::Running => None,
+        }
+    }
+
     /// That call is with the worker.
     pub(crate) fn running(&mut self, id: SessionId, sequence: u64) {
         if let Some(session) = self.open.get_mut(&id) {

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use concoord_core::limits::UNREAD_BYTES_MAX;
+use concoord_core::limits::{PEER_UNREAD_BYTES_MAX, UNREAD_BYTES_MAX};
 use concoord_core::wire::{FrameError, take_frame, write_frame};
 use serde::Serialize;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -107,6 +107,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 pub(crate) struct Connection {
     socket: OwnedWriteHalf,
     out: RefCell<BytesMut>,
+    /// Bytes that may wait in `out`.
+    unread_max: Cell<usize>,
     /// The socket is full: the connection's own task waits for it.
     stuck: Cell<bool>,
     closed: Cell<bool>,
@@ -119,11 +121,22 @@ impl Connection {
         let connection = Self {
             socket,
             out: RefCell::default(),
+            unread_max: Cell::new(UNREAD_BYTES_MAX),
             stuck: Cell::new(false),
             closed: Cell::new(false),
             changed: Notify::new(),
         };
         (Rc::new(connection), Reader::new(reader))
+    }
+
+    /// The other end is a replica: more may wait for it than for a client.
+    pub(crate) fn leads_to_peer(&self) {
+        self.unread_max.set(PEER_UNREAD_BYTES_MAX);
+    }
+
+    /// Whether as much waits as may wait for a client.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.out.borrow().len() > UNREAD_BYTES_MAX
     }
 
     /// Appends a message to what leaves with the next [`Connection::flush`]; says whether it is
@@ -135,7 +148,7 @@ impl Connection {
         let mut out = self.out.borrow_mut();
         let first = out.is_empty();
         write_frame(message, &mut out);
-        if out.len() > UNREAD_BYTES_MAX {
+        if out.len() > self.unread_max.get() {
             tracing::debug!("a connection is closed: {} bytes wait for its reader", out.len());
             drop(out);
             self.close();

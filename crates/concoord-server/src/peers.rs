@@ -99,6 +99,10 @@ impl Peers {
         };
         let outgoing = self.outgoing.borrow();
         match (outgoing.get(&to), state) {
+            // What is forwarded is asked again later, and must not hold up what the replicas say
+            // for themselves.
+            (Some((_, connection)), None)
+                if matches!(message, PeerMessage::Forward(_)) && connection.is_congested() => {}
             (Some((_, connection)), None) => shell.send(connection, &message),
             (None, None) => {}
             (Some((address, _)), Some(state)) => {
@@ -202,6 +206,7 @@ async fn dial(
     if purpose != Purpose::Stream {
         return Ok(());
     }
+    connection.leads_to_peer();
     shell.peers.outgoing.borrow_mut().insert(id, (address, Rc::clone(&connection)));
     shell.post(Event::PeerReached(id));
     let ended = connection

@@ -8,11 +8,7 @@ use raft::eraftpb::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::limits::FRAME_BYTES_MAX;
 use crate::view::{Change, ReplicaId};
-
-/// Bytes of entries in one message: with what is around them they fit a frame.
-const APPEND_BYTES_MAX: usize = FRAME_BYTES_MAX / 4;
 
 /// A message of the consensus library, in our own encoding: its protobuf parser never sees the
 /// network.
@@ -200,33 +196,6 @@ impl WireSnapshot {
         snapshot.set_data(self.data);
         snapshot
     }
-}
-
-/// An append as appends of [`APPEND_BYTES_MAX`] at most, or of one entry: the library joins all
-/// that it has for a peer, whatever its size.
-pub(super) fn in_parts(mut message: Message) -> Vec<Message> {
-    let bytes = |entry: &Entry| entry.data.len() + entry.context.len();
-    let whole: usize = message.entries.iter().map(bytes).sum();
-    if whole <= APPEND_BYTES_MAX || message.get_msg_type() != MessageType::MsgAppend {
-        return vec![message];
-    }
-    let entries: Vec<Entry> = message.take_entries().into();
-    let (mut parts, mut size) = (vec![message.clone()], 0);
-    for entry in entries {
-        size += bytes(&entry);
-        let part = parts.last_mut().expect("there is one from the start on");
-        if size > APPEND_BYTES_MAX
-            && let Some(before) = part.entries.last()
-        {
-            let (index, log_term) = (before.index, before.term);
-            size = bytes(&entry);
-            let entries = vec![entry].into();
-            parts.push(Message { index, log_term, entries, ..message.clone() });
-        } else {
-            part.mut_entries().push(entry);
-        }
-    }
-    parts
 }
 
 /// The entry that changes the members: for us in `context`, for the library in `data`.

@@ -9,9 +9,10 @@ use crate::limits::{
     ARGUMENT_BYTES_MAX, CONNECTION_BYTES_MAX, CONNECTION_CALLS_MAX, CONNECTION_SESSIONS_MAX,
     METHOD_BYTES_MAX,
 };
-use crate::log::{Command, Packer};
+use crate::log::{Command, pack};
 use crate::machine::{Effect, Ending};
 use crate::object::is_callable;
+use crate::session::Sessions;
 use crate::view::ReplicaId;
 use crate::wire::{Answer, ClientHello, HostedCall, PeerMessage, Request, Welcome};
 
@@ -255,10 +256,8 @@ impl Replica {
 
 impl Clients {
     /// The queue as entries, each with the number of commands in it.
-    pub(super) fn pack(&self, time_ms: u64) -> Vec<(Vec<u8>, usize)> {
-        let mut packer = Packer::new(time_ms);
-        self.queue.iter().for_each(|command| packer.push(command));
-        packer.finish()
+    pub(super) fn pack(&self, time_ms: u64) -> impl Iterator<Item = (Vec<u8>, usize)> {
+        pack(time_ms, &self.queue)
     }
 
     /// The first so many commands are in the log.
@@ -268,6 +267,10 @@ impl Clients {
 
     pub(super) fn take_queue(&mut self) -> Vec<Command> {
         std::mem::take(&mut self.queue)
+    }
+
+    pub(super) fn clear_queue(&mut self) {
+        self.queue.clear();
     }
 
     /// Commands that another replica forwards, or that this one wants.
@@ -424,6 +427,18 @@ impl Clients {
         if let Some(waiting) = self.calls.remove(&(session, sequence)) {
             self.discharge(waiting.connection, &waiting.call);
             actions.push(Action::Answer(waiting.connection, Answer::Reply { sequence, outcome }));
+        }
+    }
+
+    /// Answers what was decided by entries that a snapshot stood in for.
+    pub(super) fn reply_kept(&mut self, sessions: &Sessions, actions: &mut Vec<Action>) {
+        let kept = |(session, sequence): &(SessionId, u64)| {
+            let outcome = sessions.outcome(*session, *sequence)?.clone();
+            Some((*session, *sequence, outcome))
+        };
+        let decided: Vec<_> = self.calls.keys().filter_map(kept).collect();
+        for (session, sequence, outcome) in decided {
+            self.reply(session, sequence, outcome, actions);
         }
     }
 

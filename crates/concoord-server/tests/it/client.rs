@@ -96,6 +96,10 @@ impl Client {
 
     /// Asks for a call without waiting for its reply; returns its number.
     pub(crate) fn ask(&mut self, method: &str) -> u64 {
+        self.ask_with(method, Bytes::new())
+    }
+
+    pub(crate) fn ask_with(&mut self, method: &str, arguments: Bytes) -> u64 {
         self.sequence += 1;
         let call = Call {
             session: self.session,
@@ -103,7 +107,7 @@ impl Client {
             acked: 0,
             object: String::new(),
             method: method.into(),
-            arguments: Bytes::new(),
+            arguments,
         };
         self.send(&Request::Call(call));
         self.sequence

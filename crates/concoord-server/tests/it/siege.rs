@@ -14,7 +14,10 @@ use concoord_core::wire::{
 use crate::calls::until;
 use crate::client::Client;
 use crate::cluster::SOON;
-use crate::processes::{Host, Load, client, raise_file_limit, tell};
+use crate::processes::{Host, Load, bootstrap, client, raise_file_limit, tell};
+
+/// What the flood brings, and as much again.
+const FLOOD_MIB_MAX: u64 = 640;
 
 /// Several times what it takes, and a small part of what the besiegers announce.
 const RESIDENT_MIB_MAX: u64 = 200;
@@ -246,5 +249,40 @@ fn damage(address: SocketAddr) {
         let mut client = Client::connect(address);
         client.stream.write_all(&damaged).unwrap();
         assert_eq!(client.receive::<Welcome>(), None, "byte {at}");
+    }
+}
+
+/// Clients that each have many of the largest calls open, all at once: more than the leader may
+/// propose ahead, and more than a frame or a stream's buffer holds.
+#[test]
+fn a_leader_that_is_flooded_with_arguments_stays_one_of_three() {
+    const CLIENTS: usize = 8;
+    const CALLS: u64 = 10;
+    let host = Host::new();
+    let replicas = host.three();
+    let load = Load::start(&bootstrap(&replicas.each_ref()), 2);
+    load.goes_on();
+    let address = replicas[0].address;
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(move || {
+                let mut client = Client::open(address);
+                let arguments = Bytes::from(vec![0xf6; ARGUMENT_BYTES_MAX]);
+                (0..CALLS).for_each(|_| _ = client.ask_with("increment", arguments.clone()));
+                for number in 1..=CALLS {
+                    let outcome = client.reply(number);
+                    assert!(!matches!(outcome, Outcome::Returned(_)), "they mean nothing");
+                }
+            });
+        }
+    });
+    load.goes_on();
+    assert_eq!(load.stop().unknown, 0);
+    for replica in &replicas {
+        assert_eq!(replica.members(), 3);
+        assert!(!replica.log().contains("starts anew"), "it was kept from the others");
+        let resident = replica.resident_mib_max();
+        tell(&format!("{resident} MiB"));
+        assert!(resident < FLOOD_MIB_MAX, "{resident} MiB");
     }
 }
