@@ -8,6 +8,8 @@
 )]
 
 mod cases;
+mod dice;
 mod history;
+mod list;
 mod sim;
 mod world;

@@ -1,96 +1,33 @@
 //! A cluster in one thread: replicas, their network, their clients, and what befalls them, all
 //! from one seed and in virtual time.
 
+mod clients;
+mod workers;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use concoord_core::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
+use bytes::BytesMut;
+use concoord_core::call::ConnectionId;
 use concoord_core::limits::FRAME_BYTES_MAX;
-use concoord_core::object::{Context, Interface, Method, Object};
-use concoord_core::replica::{Action, Config, Event, Hosting, Replica, WorkerAction};
-use concoord_core::value::{Arguments, Exception, Value};
+use concoord_core::replica::{Action, Config, Event, Hosting, Replica};
 use concoord_core::view::{Member, ReplicaId, Role, View};
-use concoord_core::wire::{
-    Answer, ClientHello, HostedCall, PeerMessage, Purpose, Request, Welcome, write_frame,
-};
+use concoord_core::wire::{Answer, PeerMessage, Purpose, Request, Welcome, write_frame};
 
-use crate::history::{Kind, Operation};
+use self::clients::Client;
+use self::workers::Worker;
+use crate::dice::Dice;
+use crate::history::Operation;
+use crate::list::{LIST, List};
 
 /// Microseconds.
 pub(crate) type Time = u64;
 
 const TICK: Time = 10_000;
 const REDIAL: Time = 100_000;
-const PATIENCE: Time = 400_000;
-
-/// The list that clients append to. The world can look into it.
-struct List(Arc<Mutex<Vec<i64>>>);
-
-static LIST: LazyLock<Interface> = LazyLock::new(|| {
-    let method =
-        |name: &str, read_only| Method { name: name.into(), read_only, ..Method::default() };
-    let methods = vec![method("append", false), method("length", true)];
-    Interface { class: "test.List".into(), doc: String::new(), methods }
-});
-
-impl Object for List {
-    fn interface(&self) -> &'static Interface {
-        &LIST
-    }
-
-    fn apply(&mut self, _: &str, arguments: &Arguments, _: Context) -> Result<Value, Exception> {
-        match arguments.positional.first() {
-            Some(Value::Int(item)) => {
-                let mut list = self.0.lock().unwrap();
-                list.push(*item);
-                Ok(Value::Int(list.len() as i64 - 1))
-            }
-            _ => Err(Exception::builtin("TypeError", "an int is appended")),
-        }
-    }
-
-    fn read(&self, _: &str, _: &Arguments) -> Result<Value, Exception> {
-        Ok(Value::Int(self.0.lock().unwrap().len() as i64))
-    }
-
-    fn snapshot(&self) -> Vec<u8> {
-        self.0.lock().unwrap().iter().flat_map(|item| item.to_le_bytes()).collect()
-    }
-
-    fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
-        *self.0.lock().unwrap() =
-            snapshot.chunks(8).map(|item| i64::from_le_bytes(item.try_into().unwrap())).collect();
-        Ok(())
-    }
-}
-
-/// SplitMix64, apart from the core's.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5851_f42d_4c95_7f2d)
-    }
-
-    pub(crate) fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.roll() % bound.max(1)
-    }
-
-    pub(crate) fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 /// What happens at a time.
 enum Happening {
@@ -112,15 +49,6 @@ enum Happening {
     Work(usize, u64),
 }
 
-/// The process that hosts the list, where it does not live in the replica.
-#[derive(Default)]
-struct Worker {
-    asked: VecDeque<WorkerAction>,
-    working: bool,
-    /// It can't get past that call.
-    stuck: Option<u64>,
-}
-
 struct Node {
     address: SocketAddr,
     replica: Option<Replica>,
@@ -138,17 +66,6 @@ struct Node {
 struct Stream {
     number: u64,
     last_arrival: Time,
-}
-
-/// A client that appends, and sometimes asks for the length.
-struct Client {
-    at: usize,
-    connection: ConnectionId,
-    session: Option<SessionId>,
-    sequence: u64,
-    open: Option<usize>,
-    timer: u64,
-    left: usize,
 }
 
 pub(crate) struct World {
@@ -435,25 +352,6 @@ impl World {
         quiet && (2 * left > voters || voters == 2 && left == 1 && self.same_host)
     }
 
-    pub(crate) fn add_client(&mut self, calls: usize) {
-        let client = self.clients.len();
-        let at = self.dice.below(self.nodes.len() as u64) as usize;
-        self.clients.push(Client {
-            at,
-            connection: ConnectionId(0),
-            session: None,
-            sequence: 0,
-            open: None,
-            timer: 0,
-            left: calls,
-        });
-        self.connect(client);
-    }
-
-    pub(crate) fn are_clients_done(&self) -> bool {
-        self.clients.iter().all(|client| client.left == 0 && client.open.is_none())
-    }
-
     pub(crate) fn stuck(&self) -> String {
         let mut text = format!("same host: {}\n", self.same_host);
         for (at, node) in self.nodes.iter().enumerate() {
@@ -590,85 +488,6 @@ impl World {
         }
     }
 
-    fn ask_worker(&mut self, node: usize, action: WorkerAction) {
-        let worker = &mut self.nodes[node].worker;
-        match action {
-            WorkerAction::Skip(number) => {
-                let skipped = Outcome::Refused(Refusal::ObjectCrashed);
-                if worker.stuck == Some(number) {
-                    worker.stuck = None;
-                }
-                for asked in &mut worker.asked {
-                    if let WorkerAction::Apply { calls, .. } = asked {
-                        calls.retain(|call| call.number != number);
-                    }
-                }
-                let life = self.nodes[node].life;
-                let done = Event::Done(vec![(number, skipped)]);
-                self.at(self.now + 1, Happening::Hear(node, life, done));
-            }
-            WorkerAction::Restore(_) => {
-                worker.stuck = None;
-                worker.asked.push_back(action);
-            }
-            action => worker.asked.push_back(action),
-        }
-        self.wake_worker(node);
-    }
-
-    fn wake_worker(&mut self, node: usize) {
-        let worker = &mut self.nodes[node].worker;
-        if !worker.working && worker.stuck.is_none() && !worker.asked.is_empty() {
-            worker.working = true;
-            let life = self.nodes[node].life;
-            let slow = if self.dice.chance(3) { 200_000 } else { 1_000 };
-            let when = self.now + 20 + self.dice.below(slow);
-            self.at(when, Happening::Work(node, life));
-        }
-    }
-
-    /// The worker does the next thing that it was asked for.
-    fn work(&mut self, node: usize) {
-        let crashes = self.crashes.contains(&node);
-        let there = &mut self.nodes[node];
-        there.worker.working = false;
-        let Some(asked) = there.worker.asked.pop_front() else { return };
-        let mut list = List(Arc::clone(&there.list));
-        let event = match asked {
-            WorkerAction::Apply { index, time_ms, mut calls } => {
-                if calls.is_empty() {
-                    return self.wake_worker(node);
-                }
-                let HostedCall { number, method, arguments } = calls.remove(0);
-                let arguments = Arguments::decode(&arguments).unwrap();
-                if !calls.is_empty() {
-                    let rest = WorkerAction::Apply { index, time_ms, calls };
-                    there.worker.asked.push_front(rest);
-                }
-                if crashes && matches!(arguments.positional.first(), Some(Value::Int(..0))) {
-                    there.worker.stuck = Some(number);
-                    Event::HostFailed(number)
-                } else {
-                    let value = list.apply(&method, &arguments, Context { index, time_ms });
-                    Event::Done(vec![(number, Outcome::Returned(value.unwrap().encode().unwrap()))])
-                }
-            }
-            WorkerAction::Read(calls) => {
-                let outcome = |call: &HostedCall| {
-                    let value = list.read(&call.method, &Arguments::default()).unwrap();
-                    (call.number, Outcome::Returned(value.encode().unwrap()))
-                };
-                Event::Done(calls.iter().map(outcome).collect())
-            }
-            WorkerAction::Snapshot(number) => Event::Snapshot(number, Ok(list.snapshot().into())),
-            WorkerAction::Restore(state) => Event::Restored(list.restore(&state)),
-            WorkerAction::Skip(_) => unreachable!("it is done as soon as it is asked for"),
-        };
-        let life = there.life;
-        self.at(self.now, Happening::Hear(node, life, event));
-        self.wake_worker(node);
-    }
-
     fn send(&mut self, from: usize, id: ReplicaId, message: PeerMessage) {
         let Some(to) = self.nodes.iter().position(|node| node.id == id) else { return };
         let lost = self.cut.contains(&(from, to)) || self.dice.below(1000) < self.loss_percent;
@@ -759,127 +578,6 @@ impl World {
             self.now + 1,
             Happening::Hear(to, other_life, Event::Disconnected(ConnectionId(0))),
         );
-    }
-
-    /// The client goes to another replica and asks there again.
-    fn connect(&mut self, client: usize) {
-        self.owner.remove(&self.clients[client].connection);
-        let before = (self.clients[client].at, self.clients[client].connection);
-        let life = self.nodes[before.0].life;
-        self.at(self.now + 50, Happening::Hear(before.0, life, Event::Disconnected(before.1)));
-        let at = self.dice.below(self.nodes.len() as u64) as usize;
-        self.count += 1;
-        let connection = ConnectionId(self.count);
-        self.owner.insert(connection, client);
-        let this = &mut self.clients[client];
-        (this.at, this.connection) = (at, connection);
-        this.timer += 1;
-        let timer = this.timer;
-        let patience = PATIENCE + self.dice.below(PATIENCE);
-        self.at(self.now + patience, Happening::ClientTimer(client, timer));
-        let hello = ClientHello { class: None, session: None };
-        let there = self.nodes[at].replica.as_ref().filter(|_| !self.is_paused(at));
-        if !there
-            .is_some_and(|replica| matches!(replica.greet_client(&hello), Welcome::Client { .. }))
-        {
-            return;
-        }
-        match (self.clients[client].session, self.clients[client].open) {
-            (None, _) => self.ask(client, Request::Open),
-            (Some(_), Some(_)) => self.ask_call(client),
-            (Some(_), None) => self.next_call(client),
-        }
-    }
-
-    fn ask(&mut self, client: usize, request: Request) {
-        let (at, connection) = (self.clients[client].at, self.clients[client].connection);
-        let when = self.now + 30 + self.dice.below(300);
-        self.at(when, Happening::ToReplica(at, connection, request.clone()));
-        if self.dice.chance(3) {
-            self.at(when + self.dice.0 % 1000, Happening::ToReplica(at, connection, request));
-        }
-    }
-
-    fn next_call(&mut self, client: usize) {
-        if self.clients[client].left == 0 {
-            self.clients[client].timer += 1;
-            return;
-        }
-        self.clients[client].left -= 1;
-        self.clients[client].sequence += 1;
-        let number = self.history.len();
-        let kind = if self.dice.chance(25) {
-            Kind::Length
-        } else if self.poisoned && self.dice.chance(4) {
-            Kind::Append(-1 - number as i64)
-        } else {
-            Kind::Append(number as i64)
-        };
-        self.history.push(Operation { kind, invoked: self.now, returned: None });
-        self.clients[client].open = Some(number);
-        self.ask_call(client);
-    }
-
-    fn ask_call(&mut self, client: usize) {
-        let this = &self.clients[client];
-        let (method, arguments) = match self.history[this.open.unwrap()].kind {
-            Kind::Length => ("length", Bytes::new()),
-            Kind::Append(item) => {
-                let mut positional = vec![Value::Int(item)];
-                if self.padding > 0 {
-                    positional.push(Value::Bytes(vec![0; self.padding]));
-                }
-                let arguments = Arguments { positional, keyword: vec![] };
-                ("append", arguments.encode().unwrap())
-            }
-        };
-        let call = Call {
-            session: this.session.unwrap(),
-            sequence: this.sequence,
-            acked: this.sequence,
-            object: String::new(),
-            method: method.into(),
-            arguments,
-        };
-        self.ask(client, Request::Call(call));
-    }
-
-    fn answered(&mut self, client: usize, connection: ConnectionId, answer: Answer) {
-        if self.clients[client].connection != connection {
-            return;
-        }
-        match answer {
-            Answer::Opened(session) if self.clients[client].session.is_none() => {
-                self.clients[client].session = Some(session);
-                self.next_call(client);
-            }
-            Answer::Reply { sequence, outcome } if sequence == self.clients[client].sequence => {
-                let Some(number) = self.clients[client].open else { return };
-                match outcome {
-                    Outcome::Returned(bytes) => match Value::decode(&bytes).unwrap() {
-                        Value::Int(int) => self.history[number].returned = Some((self.now, int)),
-                        other => panic!("{other:?} came back"),
-                    },
-                    // Nobody knows whether that call ran; the client starts anew.
-                    Outcome::Refused(Refusal::SessionExpired) => {
-                        self.clients[client].session = None;
-                        self.clients[client].sequence = 0;
-                        self.clients[client].open = None;
-                        self.connect(client);
-                        return;
-                    }
-                    Outcome::Refused(Refusal::ObjectCrashed) if self.hosted => {}
-                    other => panic!("call {number} ended as {other:?}"),
-                }
-                self.clients[client].open = None;
-                self.clients[client].timer += 1;
-                let (timer, patience) =
-                    (self.clients[client].timer, PATIENCE + self.dice.below(PATIENCE));
-                self.at(self.now + patience, Happening::ClientTimer(client, timer));
-                self.next_call(client);
-            }
-            _ => {}
-        }
     }
 
     /// How far each member has applied, and its digest there.

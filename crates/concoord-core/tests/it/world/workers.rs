@@ -1,0 +1,103 @@
+//! Workers that host the list: they take their time, and some calls kill them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use concoord_core::call::{Outcome, Refusal};
+use concoord_core::object::{Context, Object};
+use concoord_core::replica::{Event, WorkerAction};
+use concoord_core::value::{Arguments, Value};
+use concoord_core::wire::HostedCall;
+
+use super::{Happening, World};
+use crate::list::List;
+
+/// The process that hosts the list, where it does not live in the replica.
+#[derive(Default)]
+pub(super) struct Worker {
+    pub(super) asked: VecDeque<WorkerAction>,
+    pub(super) working: bool,
+    /// It can't get past that call.
+    pub(super) stuck: Option<u64>,
+}
+
+impl World {
+    pub(super) fn ask_worker(&mut self, node: usize, action: WorkerAction) {
+        let worker = &mut self.nodes[node].worker;
+        match action {
+            WorkerAction::Skip(number) => {
+                let skipped = Outcome::Refused(Refusal::ObjectCrashed);
+                if worker.stuck == Some(number) {
+                    worker.stuck = None;
+                }
+                for asked in &mut worker.asked {
+                    if let WorkerAction::Apply { calls, .. } = asked {
+                        calls.retain(|call| call.number != number);
+                    }
+                }
+                let life = self.nodes[node].life;
+                let done = Event::Done(vec![(number, skipped)]);
+                self.at(self.now + 1, Happening::Hear(node, life, done));
+            }
+            WorkerAction::Restore(_) => {
+                worker.stuck = None;
+                worker.asked.push_back(action);
+            }
+            action => worker.asked.push_back(action),
+        }
+        self.wake_worker(node);
+    }
+
+    pub(super) fn wake_worker(&mut self, node: usize) {
+        let worker = &mut self.nodes[node].worker;
+        if !worker.working && worker.stuck.is_none() && !worker.asked.is_empty() {
+            worker.working = true;
+            let life = self.nodes[node].life;
+            let slow = if self.dice.chance(3) { 200_000 } else { 1_000 };
+            let when = self.now + 20 + self.dice.below(slow);
+            self.at(when, Happening::Work(node, life));
+        }
+    }
+
+    /// The worker does the next thing that it was asked for.
+    pub(super) fn work(&mut self, node: usize) {
+        let crashes = self.crashes.contains(&node);
+        let there = &mut self.nodes[node];
+        there.worker.working = false;
+        let Some(asked) = there.worker.asked.pop_front() else { return };
+        let mut list = List(Arc::clone(&there.list));
+        let event = match asked {
+            WorkerAction::Apply { index, time_ms, mut calls } => {
+                if calls.is_empty() {
+                    return self.wake_worker(node);
+                }
+                let HostedCall { number, method, arguments } = calls.remove(0);
+                let arguments = Arguments::decode(&arguments).unwrap();
+                if !calls.is_empty() {
+                    let rest = WorkerAction::Apply { index, time_ms, calls };
+                    there.worker.asked.push_front(rest);
+                }
+                if crashes && matches!(arguments.positional.first(), Some(Value::Int(..0))) {
+                    there.worker.stuck = Some(number);
+                    Event::HostFailed(number)
+                } else {
+                    let value = list.apply(&method, &arguments, Context { index, time_ms });
+                    Event::Done(vec![(number, Outcome::Returned(value.unwrap().encode().unwrap()))])
+                }
+            }
+            WorkerAction::Read(calls) => {
+                let outcome = |call: &HostedCall| {
+                    let value = list.read(&call.method, &Arguments::default()).unwrap();
+                    (call.number, Outcome::Returned(value.encode().unwrap()))
+                };
+                Event::Done(calls.iter().map(outcome).collect())
+            }
+            WorkerAction::Snapshot(number) => Event::Snapshot(number, Ok(list.snapshot().into())),
+            WorkerAction::Restore(state) => Event::Restored(list.restore(&state)),
+            WorkerAction::Skip(_) => unreachable!("it is done as soon as it is asked for"),
+        };
+        let life = there.life;
+        self.at(self.now, Happening::Hear(node, life, event));
+        self.wake_worker(node);
+    }
+}
