@@ -168,7 +168,8 @@ pub struct Replica {
     machine: Machine,
     clients: Clients,
     watch: Watch,
-    /// Those whom a joining replica can ask, or must answer.
+    /// Those whom a joining replica can ask, or who are of a later view than this one: they are
+    /// in none of ours and yet must be answered.
     known: BTreeMap<ReplicaId, Member>,
     /// Why it leaves, if it is to join again.
     rejoining: Option<&'static str>,
@@ -365,6 +366,7 @@ impl Replica {
                         self.actions.push(Action::Worker(WorkerAction::Restore(object)));
                     }
                     self.freezing = None;
+                    self.known.clear();
                     self.clients.reply_kept(&self.machine.state.sessions, &mut self.actions);
                     self.view_changed();
                 }

@@ -342,6 +342,7 @@ impl Replica {
         }
         self.watch.heard.retain(|id, _| view.member(*id).is_some());
         self.watch.dead.retain(|id| view.member(*id).is_some());
+        self.known.retain(|id, _| view.member(*id).is_none());
         self.declined.clear();
         self.actions.push(Action::View(view));
         self.actions.push(Action::Contacts);
@@ -440,6 +441,7 @@ impl Replica {
                 id: None,
                 purpose: Purpose::Greet,
             }));
+            contacts.extend(self.known.values().map(stream));
         } else if self.phase == Phase::Joining {
             let bootstrap = self.config.bootstrap.iter();
             contacts.extend(bootstrap.map(|address| Contact {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Action, Phase, Replica};
+use crate::limits::MEMBERS_MAX;
 use crate::view::{ReplicaId, View};
 use crate::wire::{PeerHello, PeerMessage, Purpose, Welcome};
 
@@ -25,9 +26,7 @@ impl Replica {
     pub fn greet_peer(&mut self, hello: &PeerHello) -> Welcome {
         let welcome = self.judge(hello);
         match &welcome {
-            Welcome::Peer { .. }
-                if hello.purpose == Purpose::Stream && self.phase == Phase::Joining =>
-            {
+            Welcome::Peer { .. } if self.must_answer(hello) => {
                 if self.known.insert(hello.member.id, hello.member.clone()).is_none() {
                     self.actions.push(Action::Contacts);
                 }
@@ -40,6 +39,18 @@ impl Replica {
             Welcome::Peer { .. } | Welcome::Client { .. } | Welcome::Removed(_) => {}
         }
         welcome
+    }
+
+    /// Whether a peer that is in no view of ours must be able to hear from us: we are joining, or
+    /// it is of a later view, and may be the one that leads us there.
+    fn must_answer(&self, hello: &PeerHello) -> bool {
+        let is_ahead = |view: &View| {
+            let later = |(_, lineage, number)| (lineage, number) > (view.lineage, view.number);
+            hello.cluster.is_some_and(later) && view.member(hello.member.id).is_none()
+        };
+        hello.purpose == Purpose::Stream
+            && self.known.len() < MEMBERS_MAX
+            && (self.phase == Phase::Joining || self.view().is_some_and(is_ahead))
     }
 
     fn judge(&self, hello: &PeerHello) -> Welcome {

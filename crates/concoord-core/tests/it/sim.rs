@@ -13,7 +13,7 @@ fn for_seeds(name: &str, run: impl Fn(u64) + Sync) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_SEEDS").unwrap_or(1_000),
+        None => 0..number("SIM_SEEDS").unwrap_or(2_000),
     };
     let (next, failed) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -86,25 +86,34 @@ pub(crate) fn settle_and_check(world: &mut World) {
 /// somebody left to remember it: no call is lost, none runs twice, none sees the past.
 #[test]
 fn calls_survive_faults() {
-    for_seeds("calls_survive_faults", |seed| {
-        let mut world = World::new(seed);
-        let replicas = [1, 2, 2, 3, 3, 3, 4, 5][world.dice.below(8) as usize];
-        cluster(&mut world, replicas);
-        if world.dice.chance(5) {
-            // Enough for the log to be cut off.
-            (world.padding, world.snapshot_time) = (200_000, SECOND / 10);
-        }
-        for _ in 0..1 + world.dice.below(5) {
-            let calls = 20 + world.dice.below(150) as usize;
-            world.add_client(calls);
-        }
-        for _ in 0..8 + world.dice.below(16) {
-            let end = world.now + world.dice.below(SECOND);
-            world.run_until(end, |_| false);
-            fault(&mut world, replicas);
-        }
-        settle_and_check(&mut world);
-    });
+    for_seeds("calls_survive_faults", survive_faults);
+}
+
+/// A member that had slept through the joining and the election of a new one was sent the log by
+/// it, and had nobody in its view to answer.
+#[test]
+fn a_member_that_lags_answers_a_leader_it_has_never_heard_of() {
+    survive_faults(1912);
+}
+
+fn survive_faults(seed: u64) {
+    let mut world = World::new(seed);
+    let replicas = [1, 2, 2, 3, 3, 3, 4, 5][world.dice.below(8) as usize];
+    cluster(&mut world, replicas);
+    if world.dice.chance(5) {
+        // Enough for the log to be cut off.
+        (world.padding, world.snapshot_time) = (200_000, SECOND / 10);
+    }
+    for _ in 0..1 + world.dice.below(5) {
+        let calls = 20 + world.dice.below(150) as usize;
+        world.add_client(calls);
+    }
+    for _ in 0..8 + world.dice.below(16) {
+        let end = world.now + world.dice.below(SECOND);
+        world.run_until(end, |_| false);
+        fault(&mut world, replicas);
+    }
+    settle_and_check(&mut world);
 }
 
 /// The same where the object lives in a process of its own, which takes its time.
