@@ -348,6 +348,7 @@ impl Replica {
         } else {
             // What clients wait for is kept with them and comes back with the next leader.
             self.clients.clear_queue();
+            self.leader_seen = None;
         }
     }
 

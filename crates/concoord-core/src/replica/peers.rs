@@ -157,6 +157,8 @@ impl Replica {
     pub(super) fn peer_lost(&mut self, id: ReplicaId) {
         self.consensus.unreachable(id);
         if self.consensus.leader() == Some(id) && self.view().is_some() {
+            // What was forwarded may be lost, even if the same one goes on to lead.
+            self.leader_seen = None;
             let me = self.config.member.id;
             let heirs = self
                 .machine

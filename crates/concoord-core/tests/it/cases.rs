@@ -61,6 +61,26 @@ fn whatever_clients_send_no_message_is_larger_than_a_frame() {
     }
 }
 
+/// What was on its way to the leader when the streams broke is asked again of the same leader.
+#[test]
+fn what_a_broken_stream_took_along_is_asked_again_though_the_leader_is_the_same() {
+    for seed in 0..100 {
+        let mut world = World::new(seed);
+        world.same_host = false;
+        cluster(&mut world, 3);
+        let leader = (0..3).find(|node| world.leads(*node)).unwrap();
+        let follower = (leader + 1) % 3;
+        world.request(follower, 1_000_000, Request::Open);
+        let soon = world.now + 1;
+        world.run_until(soon, |_| false);
+        world.break_stream(follower, leader);
+        world.break_stream(leader, follower);
+        let end = world.now + 10 * SECOND;
+        world.run_until(end, |_| false);
+        assert!(world.sessions(leader) > 0, "seed {seed}\n{}", world.stuck());
+    }
+}
+
 /// A snapshot that travels for longer than the log takes to be cut off behind it.
 #[test]
 fn a_newcomer_catches_up_under_load_however_long_its_snapshot_travels() {
