@@ -40,6 +40,13 @@ pub struct Call {
     pub arguments: Bytes,
 }
 
+impl Call {
+    /// Bytes that it takes, roughly.
+    pub(crate) const fn size(&self) -> usize {
+        self.arguments.len() + self.method.len() + 64
+    }
+}
+
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {

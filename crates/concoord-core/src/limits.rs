@@ -71,6 +71,11 @@ pub const UNREAD_BYTES_MAX: usize = 32 << 20;
 /// All that a leader proposes ahead of its decision fits, and then some.
 pub const PEER_UNREAD_BYTES_MAX: usize = 128 << 20;
 
+/// Bytes of calls that a replica has on their way to the leader and back through the log; past
+/// this the others wait with it. Enough for any network, and what replicas say for themselves
+/// never waits long behind it.
+pub const FORWARDED_BYTES_MAX: usize = 8 << 20;
+
 /// Members of a cluster, learners included.
 pub const MEMBERS_MAX: usize = 31;
 

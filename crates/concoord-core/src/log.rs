@@ -26,7 +26,7 @@ impl Command {
     /// Bytes that it takes, roughly.
     const fn size(&self) -> usize {
         match self {
-            Self::Call(call) => call.arguments.len() + call.method.len() + 64,
+            Self::Call(call) => call.size(),
             Self::Open(..) | Self::Close(_) | Self::Expire(_) | Self::Skip(..) => 32,
         }
     }

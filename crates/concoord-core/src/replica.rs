@@ -15,7 +15,7 @@ use self::calls::Clients;
 use self::members::Watch;
 use crate::call::{ConnectionId, Outcome};
 use crate::consensus::{Consensus, Cut, Decided, Progress, Random, Timing};
-use crate::log::{in_parts, unpack};
+use crate::log::{Command, in_parts, unpack};
 pub use crate::machine::Hosting;
 use crate::machine::{Effect, Machine, State};
 use crate::view::{ClusterId, Member, ReplicaId, Role, View};
@@ -248,7 +248,9 @@ impl Replica {
         match event {
             Event::Tick => self.tick(),
             Event::Request(connection, request) => self.request(connection, request),
-            Event::Disconnected(connection) => self.clients.disconnected(connection),
+            Event::Disconnected(connection) => {
+                self.clients.disconnected(connection, self.consensus.is_leader());
+            }
             Event::Message(from, message) => self.message(from, message),
             Event::PeerReached(id) => self.peer_reached(id),
             Event::PeerLost(id) => self.peer_lost(id),
@@ -342,7 +344,7 @@ impl Replica {
             }
             self.clients.proposed(proposed);
         } else if let Some(leader) = self.consensus.leader() {
-            let parts = in_parts(self.clients.take_queue());
+            let parts = in_parts(self.clients.forward(self.now));
             self.actions
                 .extend(parts.map(|commands| Action::Send(leader, PeerMessage::Forward(commands))));
         } else {
@@ -384,6 +386,9 @@ impl Replica {
         for command in commands {
             let (clients, actions, now, me) =
                 (&mut self.clients, &mut self.actions, self.now, self.config.member.id);
+            if let Command::Call(call) = &command {
+                clients.logged(call);
+            }
             self.machine.apply(index, command, |effect| match effect {
                 Effect::Host(call) => calls.push(call),
                 Effect::Skip(number) => {

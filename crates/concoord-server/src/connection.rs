@@ -134,11 +134,6 @@ impl Connection {
         self.unread_max.set(PEER_UNREAD_BYTES_MAX);
     }
 
-    /// Whether as much waits as may wait for a client.
-    pub(crate) fn is_congested(&self) -> bool {
-        self.out.borrow().len() > UNREAD_BYTES_MAX
-    }
-
     /// Appends a message to what leaves with the next [`Connection::flush`]; says whether it is
     /// the first.
     pub(crate) fn push<M: Serialize>(&self, message: &M) -> bool {

@@ -99,10 +99,6 @@ impl Peers {
         };
         let outgoing = self.outgoing.borrow();
         match (outgoing.get(&to), state) {
-            // What is forwarded is asked again later, and must not hold up what the replicas say
-            // for themselves.
-            (Some((_, connection)), None)
-                if matches!(message, PeerMessage::Forward(_)) && connection.is_congested() => {}
             (Some((_, connection)), None) => shell.send(connection, &message),
             (None, None) => {}
             (Some((address, _)), Some(state)) => {

@@ -7,7 +7,7 @@ use super::{Action, Replica, WorkerAction};
 use crate::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
 use crate::limits::{
     ARGUMENT_BYTES_MAX, CONNECTION_BYTES_MAX, CONNECTION_CALLS_MAX, CONNECTION_SESSIONS_MAX,
-    METHOD_BYTES_MAX,
+    FORWARDED_BYTES_MAX, METHOD_BYTES_MAX,
 };
 use crate::log::{Command, pack};
 use crate::machine::{Effect, Ending};
@@ -16,8 +16,9 @@ use crate::session::Sessions;
 use crate::view::ReplicaId;
 use crate::wire::{Answer, ClientHello, HostedCall, PeerMessage, Request, Welcome};
 
-/// A call that got no reply for this long is put to the leader again: the message that carried
-/// it may be lost. The session table keeps it from running twice.
+/// A call that was forwarded and that the log does not bring for this long is forwarded again: the
+/// message that carried it may be lost. The session table keeps it from running twice. Each time it waits for
+/// twice as long: a leader that is behind must not get more to do for it.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// A read whose index did not come for this long is asked for again.
@@ -28,6 +29,8 @@ const READ_AGAIN: Duration = Duration::from_millis(100);
 pub(super) struct Clients {
     /// For the log, in the order in which it came.
     queue: Vec<Command>,
+    /// Bytes of `calls` that are on their way to the leader and back.
+    forwarded: usize,
     connections: BTreeMap<ConnectionId, Load>,
     calls: BTreeMap<(SessionId, u64), Waiting>,
     opens: BTreeSet<ConnectionId>,
@@ -54,7 +57,10 @@ struct Load {
 struct Waiting {
     connection: ConnectionId,
     call: Call,
-    asked: Duration,
+    /// When it was forwarded; `None` while it is in the queue, and once it is in the log.
+    asked: Option<Duration>,
+    /// How long after that it is forwarded again.
+    patience: Duration,
 }
 
 /// Reads on their way past the log.
@@ -146,7 +152,7 @@ impl Replica {
                 self.clients.reads.new.push(Read { connection, call });
                 return;
             }
-        } else if self.clients.wait(connection, &call, self.now) {
+        } else if self.clients.wait(connection, &call) {
             self.clients.queue.push(Command::Call(call));
             return;
         }
@@ -265,8 +271,24 @@ impl Clients {
         self.queue.drain(..commands.min(self.queue.len()));
     }
 
-    pub(super) fn take_queue(&mut self) -> Vec<Command> {
-        std::mem::take(&mut self.queue)
+    /// Takes from the queue what may travel to the leader now: in order, so that what a client
+    /// asked for first is decided first unless a message is lost.
+    pub(super) fn forward(&mut self, now: Duration) -> Vec<Command> {
+        let mut commands = 0;
+        for command in &self.queue {
+            if self.forwarded >= FORWARDED_BYTES_MAX {
+                break;
+            }
+            if let Command::Call(call) = command
+                && let Some(waiting) = self.calls.get_mut(&(call.session, call.sequence))
+                && waiting.asked.is_none()
+            {
+                waiting.asked = Some(now);
+                self.forwarded += waiting.call.size();
+            }
+            commands += 1;
+        }
+        self.queue.drain(..commands).collect()
     }
 
     pub(super) fn clear_queue(&mut self) {
@@ -288,6 +310,10 @@ impl Clients {
     /// Puts everything that is waited for into the queue again.
     pub(super) fn ask_again(&mut self, me: ReplicaId) {
         self.queue.clear();
+        self.forwarded = 0;
+        for waiting in self.calls.values_mut() {
+            (waiting.asked, waiting.patience) = (None, ASK_AGAIN);
+        }
         self.queue.extend(self.opens.iter().map(|connection| Command::Open(me, *connection)));
         self.queue.extend(self.calls.values().map(|waiting| Command::Call(waiting.call.clone())));
         self.queue.extend(self.closes.keys().map(|session| Command::Close(*session)));
@@ -296,10 +322,16 @@ impl Clients {
     }
 
     fn ask_overdue(&mut self, now: Duration) {
-        for waiting in self.calls.values_mut().filter(|waiting| waiting.asked + ASK_AGAIN <= now) {
-            waiting.asked = now;
-            self.queue.push(Command::Call(waiting.call.clone()));
+        let mut calls = Vec::new();
+        for waiting in self.calls.values_mut() {
+            if waiting.asked.take_if(|asked| *asked + waiting.patience <= now).is_some() {
+                waiting.patience *= 2;
+                self.forwarded -= waiting.call.size();
+                calls.push(Command::Call(waiting.call.clone()));
+            }
         }
+        // First, in the place of what they were asked before.
+        self.queue.splice(..0, calls);
         let overdue = |(since, _): &(Duration, Vec<Read>)| *since + READ_AGAIN <= now;
         let numbers: Vec<u64> = self
             .reads
@@ -316,15 +348,33 @@ impl Clients {
     }
 
     /// Remembers who waits for that call; false if its connection has too much open.
-    fn wait(&mut self, connection: ConnectionId, call: &Call, now: Duration) -> bool {
+    fn wait(&mut self, connection: ConnectionId, call: &Call) -> bool {
         if !self.charge(connection, call) {
             return false;
         }
-        let waiting = Waiting { connection, call: call.clone(), asked: now };
+        let waiting = Waiting { connection, call: call.clone(), asked: None, patience: ASK_AGAIN };
         if let Some(before) = self.calls.insert((call.session, call.sequence), waiting) {
-            self.discharge(before.connection, &before.call);
+            self.settle(&before);
         }
         true
+    }
+
+    /// The log has brought that call: its reply follows here.
+    pub(super) fn logged(&mut self, call: &Call) {
+        if self.forwarded > 0
+            && let Some(waiting) = self.calls.get_mut(&(call.session, call.sequence))
+            && waiting.asked.take().is_some()
+        {
+            self.forwarded -= waiting.call.size();
+        }
+    }
+
+    /// That one waits no more.
+    fn settle(&mut self, waiting: &Waiting) {
+        self.discharge(waiting.connection, &waiting.call);
+        if waiting.asked.is_some() {
+            self.forwarded -= waiting.call.size();
+        }
     }
 
     /// Counts a session that is asked for; false if its connection had too many.
@@ -367,11 +417,25 @@ impl Clients {
         }
     }
 
-    pub(super) fn disconnected(&mut self, connection: ConnectionId) {
+    pub(super) fn disconnected(&mut self, connection: ConnectionId, leads: bool) {
         let load = self.connections.remove(&connection).unwrap_or_default();
         if load.calls > 0 {
-            self.calls.retain(|_, waiting| waiting.connection != connection);
+            self.calls.retain(|_, waiting| {
+                let stays = waiting.connection != connection;
+                if !stays && waiting.asked.is_some() {
+                    self.forwarded -= waiting.call.size();
+                }
+                stays
+            });
             self.reads.new.retain(|read| read.connection != connection);
+            // A leader's queue holds others' calls too. Elsewhere those of clients that come and
+            // go would pile up behind what may be forwarded.
+            if !leads {
+                self.queue.retain(|command| {
+                    let Command::Call(call) = command else { return true };
+                    self.calls.contains_key(&(call.session, call.sequence))
+                });
+            }
         }
         self.opens.remove(&connection);
         self.closes.retain(|_, closing| *closing != connection);
@@ -425,7 +489,7 @@ impl Clients {
         actions: &mut Vec<Action>,
     ) {
         if let Some(waiting) = self.calls.remove(&(session, sequence)) {
-            self.discharge(waiting.connection, &waiting.call);
+            self.settle(&waiting);
             actions.push(Action::Answer(waiting.connection, Answer::Reply { sequence, outcome }));
         }
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use concoord_core::call::{Call, SessionId};
-use concoord_core::limits::{ARGUMENT_BYTES_MAX, CONNECTION_SESSIONS_MAX};
+use concoord_core::limits::{ARGUMENT_BYTES_MAX, CONNECTION_SESSIONS_MAX, FORWARDED_BYTES_MAX};
 use concoord_core::view::Role;
 use concoord_core::wire::Request;
 
@@ -44,21 +44,47 @@ fn whatever_clients_send_no_message_is_larger_than_a_frame() {
     world.measured = true;
     cluster(&mut world, 3);
     for node in 0..3 {
-        world.request(node, 1_000_000, Request::Open);
-        let end = world.now + SECOND;
-        world.run_until(end, |_| false);
-        world.pause(node, SECOND / 10);
-        for sequence in 1..=12 {
-            let (session, acked) = (SessionId(node as u64 + 1), 1);
-            let (object, method) = (String::new(), "append".into());
-            let arguments = Bytes::from(vec![0; ARGUMENT_BYTES_MAX]);
-            let call = Call { session, sequence, acked, object, method, arguments };
-            world.request(node, 1_000_000, Request::Call(call));
-        }
+        flood(&mut world, node, SessionId(node as u64 + 1), 12);
         let end = world.now + SECOND;
         world.run_until(end, |_| false);
         assert_eq!(world.calls(0), 12 * (node as u64 + 1));
     }
+}
+
+/// Opens a session and has many of the largest calls of it taken in by one turn.
+fn flood(world: &mut World, node: usize, session: SessionId, calls: u64) {
+    world.request(node, 1_000_000, Request::Open);
+    let end = world.now + SECOND;
+    world.run_until(end, |_| false);
+    world.pause(node, SECOND / 10);
+    for sequence in 1..=calls {
+        let (acked, object, method) = (1, String::new(), "append".into());
+        let arguments = Bytes::from(vec![0; ARGUMENT_BYTES_MAX]);
+        let call = Call { session, sequence, acked, object, method, arguments };
+        world.request(node, 1_000_000, Request::Call(call));
+    }
+}
+
+/// A follower whose clients ask for much keeps it until the leader has dealt with what was
+/// forwarded before.
+#[test]
+fn no_more_is_forwarded_at_once_than_may_be_and_all_of_it_once() {
+    const CALLS: u64 = 12;
+    let mut world = World::new(6);
+    world.measured = true;
+    cluster(&mut world, 3);
+    let follower = (0..3).find(|node| !world.leads(*node)).unwrap();
+    flood(&mut world, follower, SessionId(1), CALLS);
+    world.forwarded = 0;
+    let end = world.now + SECOND;
+    world.run_until(end, |world| world.forwarded > 0);
+    let most = FORWARDED_BYTES_MAX + ARGUMENT_BYTES_MAX;
+    assert!((1..most).contains(&world.forwarded), "{} bytes at once", world.forwarded);
+    let end = world.now + 10 * SECOND;
+    world.run_until(end, |_| false);
+    assert_eq!(world.calls(follower), CALLS);
+    let all = CALLS as usize * ARGUMENT_BYTES_MAX;
+    assert!(world.forwarded < all + ARGUMENT_BYTES_MAX / 2, "{} of {all}", world.forwarded);
 }
 
 /// What was on its way to the leader when the streams broke is asked again of the same leader.

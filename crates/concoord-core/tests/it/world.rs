@@ -96,6 +96,8 @@ pub(crate) struct World {
     pub(crate) padding: usize,
     /// Whether each message is checked to fit a frame.
     pub(crate) measured: bool,
+    /// Bytes that were forwarded, where that is so.
+    pub(crate) forwarded: usize,
     /// How long a snapshot travels, on a connection of its own; 0 for as long as any message.
     pub(crate) snapshot_time: Time,
 }
@@ -125,6 +127,7 @@ impl World {
             poisoned: false,
             padding: 0,
             measured: false,
+            forwarded: 0,
             snapshot_time: 0,
         }
     }
@@ -502,6 +505,9 @@ impl World {
             let mut frame = BytesMut::new();
             write_frame(&message, &mut frame);
             assert!(frame.len() <= FRAME_BYTES_MAX, "a message of {} bytes", frame.len());
+            if matches!(message, PeerMessage::Forward(_)) {
+                self.forwarded += frame.len();
+            }
         }
         let is_snapshot = matches!(&message, PeerMessage::Consensus(envelope)
             if self.snapshot_time > 0 && envelope.clone().take_snapshot().is_some());

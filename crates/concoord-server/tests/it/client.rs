@@ -120,6 +120,14 @@ impl Client {
         })
     }
 
+    /// Whichever comes next.
+    pub(crate) fn next_reply(&mut self) -> (u64, Outcome) {
+        self.await_answer(|answer| match answer {
+            Answer::Reply { sequence, outcome } => Some((sequence, outcome)),
+            _ => None,
+        })
+    }
+
     pub(crate) fn increment(&mut self) {
         assert_eq!(self.call("increment"), Value::None);
     }

@@ -14,7 +14,7 @@ use concoord_core::wire::{
 use crate::calls::until;
 use crate::client::Client;
 use crate::cluster::SOON;
-use crate::processes::{Host, Load, bootstrap, client, raise_file_limit, tell};
+use crate::processes::{Host, Load, Replica, bootstrap, client, leader, raise_file_limit, tell};
 
 /// What the flood brings, and as much again.
 const FLOOD_MIB_MAX: u64 = 640;
@@ -256,13 +256,23 @@ fn damage(address: SocketAddr) {
 /// propose ahead, and more than a frame or a stream's buffer holds.
 #[test]
 fn a_leader_that_is_flooded_with_arguments_stays_one_of_three() {
+    flood(|replicas, leader| replicas[leader].address);
+}
+
+/// The same by way of a follower, which must not bring the calls out of order.
+#[test]
+fn a_follower_that_is_flooded_with_arguments_passes_them_on_in_order() {
+    flood(|replicas, leader| replicas[(leader + 1) % 3].address);
+}
+
+fn flood(through: impl FnOnce(&[Replica; 3], usize) -> SocketAddr) {
     const CLIENTS: usize = 8;
     const CALLS: u64 = 10;
     let host = Host::new();
     let replicas = host.three();
     let load = Load::start(&bootstrap(&replicas.each_ref()), 2);
     load.goes_on();
-    let address = replicas[0].address;
+    let address = through(&replicas, leader(&replicas));
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(move || {
@@ -270,7 +280,8 @@ fn a_leader_that_is_flooded_with_arguments_stays_one_of_three() {
                 let arguments = Bytes::from(vec![0xf6; ARGUMENT_BYTES_MAX]);
                 (0..CALLS).for_each(|_| _ = client.ask_with("increment", arguments.clone()));
                 for number in 1..=CALLS {
-                    let outcome = client.reply(number);
+                    let (sequence, outcome) = client.next_reply();
+                    assert_eq!(sequence, number, "replies come in the order of the calls");
                     assert!(!matches!(outcome, Outcome::Returned(_)), "they mean nothing");
                 }
             });
