@@ -8,6 +8,23 @@ use std::time::Duration;
 /// reply, so that a turn's entry or a chunk of a snapshot fits with room to spare.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
 
+/// Bytes of one frame of a client: a call with the largest arguments, and with some that are
+/// larger by so little that they are still told so. Past this the connection is closed.
+pub const CLIENT_FRAME_BYTES_MAX: usize = ARGUMENT_BYTES_MAX + (1 << 20);
+
+/// Bytes of a frame that may be begun without leave, since one read may bring them.
+pub const SMALL_FRAME_BYTES: usize = 64 << 10;
+
+/// How long a frame may take from its first byte to its last; past this its connection is closed.
+pub const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of frames that all clients of a replica may have begun and not ended, but for frames of
+/// [`SMALL_FRAME_BYTES`]. Past this a frame is not read on until others have ended.
+pub const CLIENTS_BEGUN_BYTES_MAX: usize = 64 << 20;
+
+/// The same for all peers of a replica, apart from its clients: those can't hold up replicas.
+pub const PEERS_BEGUN_BYTES_MAX: usize = 128 << 20;
+
 /// Bytes of the first frame of a connection, before its sender has said who it is.
 pub const HELLO_BYTES_MAX: usize = 64 << 10;
 

@@ -346,6 +346,13 @@ pub fn take_frame(from: &mut BytesMut, bytes_max: usize) -> Result<Option<Bytes>
     Ok(Some(from.split_to(bytes).freeze()))
 }
 
+/// Bytes of the message of the frame that `from` begins with; `None` before its header is there.
+#[must_use]
+pub fn announced(from: &[u8]) -> Option<usize> {
+    let header = from.first_chunk::<HEADER_BYTES>()?;
+    Some(header.as_slice().get_u32_le() as usize)
+}
+
 /// The message of a frame's bytes.
 ///
 /// # Errors
@@ -377,6 +384,8 @@ mod tests {
     #[test]
     fn a_length_beyond_the_limit_is_refused_by_its_header_alone() {
         let mut bytes = BytesMut::from(&[0xff; HEADER_BYTES][..]);
+        assert_eq!(announced(&bytes), Some(u32::MAX as usize));
+        assert_eq!(announced(&bytes[1..]), None);
         assert!(matches!(take_frame(&mut bytes, 1024), Err(FrameError::TooLong { .. })));
     }
 

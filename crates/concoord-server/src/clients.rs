@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use concoord_core::limits::{CONNECTIONS_MAX, FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, HELLO_BYTES_MAX};
+use concoord_core::limits::{
+    CLIENT_FRAME_BYTES_MAX, CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HELLO_BYTES_MAX,
+};
 use concoord_core::replica::Event;
 use concoord_core::wire::{ClientHello, Hello, PREAMBLE, Welcome, read_message};
 use socket2::{SockRef, TcpKeepalive};
@@ -13,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::connection::{Connection, ReadError, Reader};
+use crate::connection::{Connection, ReadError, Reader, Room};
 use crate::shell::Shell;
 use crate::{http, peers};
 
@@ -88,7 +90,7 @@ async fn greet(shell: Rc<Shell>, stream: TcpStream, from: SocketAddr, full: bool
         Speaks::Unknown => tracing::debug!("{from} speaks neither ConCoord nor HTTP"),
         Speaks::Frames => {
             let (connection, mut reader) = Connection::new(stream);
-            match timeout(HANDSHAKE_TIMEOUT, read_hello(&mut reader)).await {
+            match timeout(HANDSHAKE_TIMEOUT, read_hello(&mut reader, &shell.client_room)).await {
                 Ok(Ok(Hello::Client(hello))) => {
                     client(&shell, &connection, reader, &hello, full).await;
                 }
@@ -126,7 +128,7 @@ enum HelloError {
     Read(#[from] ReadError),
 }
 
-async fn read_hello(reader: &mut Reader) -> Result<Hello, HelloError> {
+async fn read_hello(reader: &mut Reader, room: &Room) -> Result<Hello, HelloError> {
     while reader.pending.len() < PREAMBLE.len() {
         reader.fill().await?;
     }
@@ -138,7 +140,7 @@ async fn read_hello(reader: &mut Reader) -> Result<Hello, HelloError> {
     if Some(&version) != PREAMBLE.last() {
         return Err(HelloError::Version(version));
     }
-    let frame = reader.frame(HELLO_BYTES_MAX).await?;
+    let frame = reader.frame(HELLO_BYTES_MAX, room).await?;
     Ok(read_message(&frame).map_err(ReadError::Frame)?)
 }
 
@@ -174,7 +176,7 @@ async fn client(
     }
     let id = shell.add_client(connection);
     let ended = connection
-        .carry(&mut reader, FRAME_BYTES_MAX, |frame| {
+        .carry(&mut reader, CLIENT_FRAME_BYTES_MAX, &shell.client_room, |frame| {
             shell.post(Event::Request(id, read_message(frame)?));
             Ok(())
         })

@@ -11,14 +11,17 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use concoord_core::limits::{PEER_UNREAD_BYTES_MAX, UNREAD_BYTES_MAX};
-use concoord_core::wire::{FrameError, take_frame, write_frame};
+use concoord_core::limits::{
+    FRAME_TIMEOUT, PEER_UNREAD_BYTES_MAX, SMALL_FRAME_BYTES, UNREAD_BYTES_MAX,
+};
+use concoord_core::wire::{FrameError, HEADER_BYTES, announced, take_frame, write_frame};
 use serde::Serialize;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::yield_now;
+use tokio::time::timeout;
 
 /// Bytes that one read takes at most: one buffer of this size serves all sockets of a thread.
 const READ_BYTES: usize = 64 << 10;
@@ -44,6 +47,16 @@ pub(crate) enum ReadError {
     Frame(#[from] FrameError),
 }
 
+/// What the connections of one kind may have begun in all: each large frame takes leave for all
+/// of its bytes before more of it is read, so that those with leave can end.
+pub(crate) struct Room(Semaphore);
+
+impl Room {
+    pub(crate) const fn new(bytes: usize) -> Self {
+        Self(Semaphore::const_new(bytes))
+    }
+}
+
 /// The reading end of a socket, with what has arrived of the next frame.
 pub(crate) struct Reader<R = OwnedReadHalf> {
     socket: R,
@@ -64,12 +77,30 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// Waits for the next frame.
-    pub(crate) async fn frame(&mut self, bytes_max: usize) -> Result<Bytes, ReadError> {
+    pub(crate) async fn frame(
+        &mut self,
+        bytes_max: usize,
+        room: &Room,
+    ) -> Result<Bytes, ReadError> {
+        let mut leave = None;
         loop {
             if let Some(frame) = take_frame(&mut self.pending, bytes_max)? {
+                if leave.is_some() {
+                    // What follows must not keep the large buffer.
+                    self.pending = BytesMut::from(&*self.pending);
+                }
                 return Ok(frame);
             }
-            self.fill().await?;
+            let large = announced(&self.pending).filter(|bytes| *bytes > SMALL_FRAME_BYTES);
+            if let (None, Some(bytes)) = (&leave, large) {
+                let permits = u32::try_from(bytes).expect("a length on the wire is a u32");
+                leave = Some(room.0.acquire_many(permits).await.expect("it is never closed"));
+                self.pending.reserve(HEADER_BYTES + bytes + READ_BYTES - self.pending.len());
+            }
+            if self.fill().await? {
+                // One that sends without end must not keep the others from being read.
+                yield_now().await;
+            }
         }
     }
 
@@ -77,14 +108,19 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     pub(crate) async fn frames(
         &mut self,
         bytes_max: usize,
+        room: &Room,
         mut deliver: impl FnMut(&[u8]) -> Result<(), FrameError>,
     ) -> Result<(), ReadError> {
         loop {
             while let Some(frame) = take_frame(&mut self.pending, bytes_max)? {
                 deliver(&frame)?;
             }
-            if self.fill().await? {
-                // One that sends without end must not keep the others from being read.
+            if !self.pending.is_empty() {
+                let slow =
+                    |_| io::Error::new(io::ErrorKind::TimedOut, "a frame did not end in time");
+                let frame = timeout(FRAME_TIMEOUT, self.frame(bytes_max, room)).await;
+                deliver(&frame.map_err(slow)??)?;
+            } else if self.fill().await? {
                 yield_now().await;
             }
         }
@@ -201,13 +237,14 @@ impl Connection {
         &self,
         reader: &mut Reader,
         bytes_max: usize,
+        room: &Room,
         deliver: impl FnMut(&[u8]) -> Result<(), FrameError>,
     ) -> Result<(), ReadError> {
         tokio::select! {
             // First, so that nothing is delivered once it is closed.
             biased;
             ended = self.write() => ended.map_err(ReadError::Socket),
-            ended = reader.frames(bytes_max, deliver) => ended,
+            ended = reader.frames(bytes_max, room, deliver) => ended,
         }
     }
 
@@ -224,5 +261,52 @@ impl Connection {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// A frame that is large, and a reader to which all but its last byte has come.
+    async fn begun() -> (Vec<u8>, tokio::io::DuplexStream, Reader<tokio::io::DuplexStream>) {
+        let mut frame = BytesMut::new();
+        write_frame(&vec![7_u8; SMALL_FRAME_BYTES * 2], &mut frame);
+        let (mut near, far) = tokio::io::duplex(frame.len());
+        near.write_all(&frame[..frame.len() - 1]).await.unwrap();
+        (frame.to_vec(), near, Reader::new(far))
+    }
+
+    /// Whether it goes on waiting, whatever is ready now.
+    async fn waits(future: Pin<&mut impl Future>) -> bool {
+        let others = async {
+            for _ in 0..100 {
+                yield_now().await;
+            }
+        };
+        tokio::select! { biased; _ = future => false, () = others => true }
+    }
+
+    #[tokio::test]
+    async fn a_large_frame_waits_until_another_has_ended() {
+        const BYTES_MAX: usize = SMALL_FRAME_BYTES * 3;
+        let room = Room::new(BYTES_MAX);
+        let (sent, mut first_end, mut first) = begun().await;
+        let (_, mut second_end, mut second) = begun().await;
+        let mut first_frame = pin!(first.frame(BYTES_MAX, &room));
+        assert!(waits(first_frame.as_mut()).await);
+        {
+            let mut second_frame = pin!(second.frame(BYTES_MAX, &room));
+            second_end.write_all(&sent[sent.len() - 1..]).await.unwrap();
+            assert!(waits(second_frame.as_mut()).await, "there is room for one");
+            first_end.write_all(&sent[sent.len() - 1..]).await.unwrap();
+            assert_eq!(first_frame.await.unwrap(), sent[HEADER_BYTES..]);
+            assert_eq!(second_frame.await.unwrap(), sent[HEADER_BYTES..]);
+        }
+        assert!(second.pending.capacity() <= IDLE_BYTES, "the large buffer went with its frame");
     }
 }

@@ -24,7 +24,7 @@ use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::connection::{Connection, ReadError, Reader};
+use crate::connection::{Connection, ReadError, Reader, Room};
 use crate::shell::Shell;
 use crate::task::Task;
 
@@ -206,7 +206,7 @@ async fn dial(
     shell.peers.outgoing.borrow_mut().insert(id, (address, Rc::clone(&connection)));
     shell.post(Event::PeerReached(id));
     let ended = connection
-        .carry(&mut reader, HELLO_BYTES_MAX, |_| {
+        .carry(&mut reader, HELLO_BYTES_MAX, &shell.peer_room, |_| {
             Err(FrameError::Malformed("a stream carries one direction only".into()))
         })
         .await;
@@ -228,7 +228,7 @@ async fn greet(
     connection.push_bytes(&PREAMBLE);
     connection.push(&Hello::Peer(shell.replica.borrow().hello(purpose)));
     connection.drained().await?;
-    let frame = reader.frame(HELLO_BYTES_MAX).await?;
+    let frame = reader.frame(HELLO_BYTES_MAX, &shell.peer_room).await?;
     let welcome = read_message(&frame).map_err(ReadError::Frame)?;
     Ok((connection, reader, welcome))
 }
@@ -287,7 +287,7 @@ async fn listen(
         before.close();
     }
     let ended = connection
-        .carry(reader, FRAME_BYTES_MAX, |frame| {
+        .carry(reader, FRAME_BYTES_MAX, &shell.peer_room, |frame| {
             shell.post(Event::Message(id, read_message(frame)?));
             Ok(())
         })
@@ -305,9 +305,9 @@ async fn receive(
     reader: &mut Reader,
     from: ReplicaId,
 ) -> Result<(), ReadError> {
-    let frame = next(reader, FRAME_BYTES_MAX).await?;
+    let frame = next(reader, FRAME_BYTES_MAX, &shell.peer_room).await?;
     let Transfer { mut message, bytes } = read_message(&frame)?;
-    let state = assemble(reader, bytes).await?;
+    let state = assemble(reader, bytes, &shell.peer_room).await?;
     let PeerMessage::Consensus(envelope) = &mut message else {
         return Err(FrameError::Malformed("a transfer without a snapshot".into()).into());
     };
@@ -319,14 +319,14 @@ async fn receive(
 
 /// Puts the chunks of a state together. Memory is taken for what has come, not for what is
 /// announced.
-async fn assemble(reader: &mut Reader, bytes: u64) -> Result<Bytes, ReadError> {
+async fn assemble(reader: &mut Reader, bytes: u64, room: &Room) -> Result<Bytes, ReadError> {
     let whole = usize::try_from(bytes).unwrap_or(usize::MAX);
     if whole > SNAPSHOT_BYTES_MAX {
         return Err(FrameError::TooLong { bytes: whole, max: SNAPSHOT_BYTES_MAX }.into());
     }
     let mut state = BytesMut::new();
     while state.len() < whole {
-        let frame = next(reader, CHUNK_FRAME_BYTES).await?;
+        let frame = next(reader, CHUNK_FRAME_BYTES, room).await?;
         let chunk: &[u8] = read_message(&frame)?;
         if chunk.is_empty() || chunk.len() > whole - state.len() {
             return Err(FrameError::Malformed("a chunk that does not fit".into()).into());
@@ -336,9 +336,9 @@ async fn assemble(reader: &mut Reader, bytes: u64) -> Result<Bytes, ReadError> {
     Ok(state.freeze())
 }
 
-async fn next(reader: &mut Reader, bytes_max: usize) -> Result<Bytes, ReadError> {
+async fn next(reader: &mut Reader, bytes_max: usize, room: &Room) -> Result<Bytes, ReadError> {
     let stalled = |_| ReadError::Socket(io::ErrorKind::TimedOut.into());
-    timeout(TRANSFER_STALL, reader.frame(bytes_max)).await.map_err(stalled)?
+    timeout(TRANSFER_STALL, reader.frame(bytes_max, room)).await.map_err(stalled)?
 }
 
 /// Hands a snapshot over and reports how it went.
@@ -386,7 +386,7 @@ async fn hand_over(
         tokio::task::yield_now().await;
     }
     connection.drained().await?;
-    let frame = next(&mut reader, HELLO_BYTES_MAX).await?;
+    let frame = next(&mut reader, HELLO_BYTES_MAX, &shell.peer_room).await?;
     match read_message(&frame).map_err(ReadError::Frame)? {
         Received(received) if received == bytes => Ok(()),
         Received(received) => Err(DialError::Partial(received)),

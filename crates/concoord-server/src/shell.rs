@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use concoord_core::call::ConnectionId;
+use concoord_core::limits::{CLIENTS_BEGUN_BYTES_MAX, PEERS_BEGUN_BYTES_MAX};
 use concoord_core::replica::{Event, Replica};
 use concoord_core::view::{Process, ReplicaId};
 use concoord_core::wire::{Answer, Status};
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Room};
 use crate::death::DeathWatch;
 use crate::peers::Peers;
 
@@ -22,6 +23,9 @@ pub(crate) struct Shell {
     pub(crate) replica: RefCell<Replica>,
     pub(crate) peers: Peers,
     pub(crate) deaths: DeathWatch,
+    /// For frames that clients and strangers begin, and for those of peers.
+    pub(crate) client_room: Room,
+    pub(crate) peer_room: Room,
     clients: RefCell<HashMap<ConnectionId, Rc<Connection>>>,
     connection_last: Cell<u64>,
     inbox: RefCell<Vec<Event>>,
@@ -42,6 +46,8 @@ impl Shell {
             replica: RefCell::new(replica),
             peers: Peers::new(source),
             deaths: DeathWatch::new(process),
+            client_room: Room::new(CLIENTS_BEGUN_BYTES_MAX),
+            peer_room: Room::new(PEERS_BEGUN_BYTES_MAX),
             clients: RefCell::default(),
             connection_last: Cell::new(0),
             inbox: RefCell::default(),

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use bytes::BytesMut;
-use concoord_core::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
+use concoord_core::limits::{CLIENT_FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use concoord_core::wire::{PREAMBLE, Request, Welcome, write_frame};
 
 use crate::calls::until;
@@ -51,7 +51,7 @@ fn a_length_beyond_the_limit_ends_the_connection_before_anything_is_kept() {
     let hello = [&PREAMBLE[..], &header(HELLO_BYTES_MAX + 1)].concat();
     assert_eq!(send(replica.address, &hello), b"");
     let mut client = Client::connect(replica.address);
-    client.stream.write_all(&header(FRAME_BYTES_MAX + 1)).unwrap();
+    client.stream.write_all(&header(CLIENT_FRAME_BYTES_MAX + 1)).unwrap();
     assert_eq!(client.receive::<Welcome>(), None);
 }
 

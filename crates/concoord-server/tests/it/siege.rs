@@ -6,7 +6,7 @@ use std::thread;
 
 use bytes::{Bytes, BytesMut};
 use concoord_core::call::{Call, Outcome, Refusal, SessionId};
-use concoord_core::limits::{ARGUMENT_BYTES_MAX, FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT};
+use concoord_core::limits::{ARGUMENT_BYTES_MAX, CLIENT_FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT};
 use concoord_core::wire::{
     ClientHello, HEADER_BYTES, Hello, PREAMBLE, Request, Welcome, write_frame,
 };
@@ -41,7 +41,7 @@ fn a_besieged_replica_serves_its_clients_and_keeps_its_memory() {
             slow_first_bytes,
             names_that_are_none_of_theirs,
             arguments_of_megabytes,
-            arguments_that_are_announced,
+            frames_that_never_end,
             damage,
         ];
         let attacks: Vec<_> =
@@ -130,7 +130,7 @@ fn huge_lengths(address: SocketAddr) {
             assert_eq!(send(address, &[&PREAMBLE[..], &header(length)].concat()), b"");
         }
     }
-    for length in [FRAME_BYTES_MAX as u32 + 1, 64 << 20, u32::MAX] {
+    for length in [CLIENT_FRAME_BYTES_MAX as u32 + 1, 64 << 20, u32::MAX] {
         let mut client = Client::connect(address);
         client.stream.write_all(&header(length)).unwrap();
         assert_eq!(client.receive::<Welcome>(), None);
@@ -208,10 +208,10 @@ fn call(arguments: Bytes) -> Request {
     })
 }
 
-/// As much as a frame holds, and 64 MiB in one frame.
+/// More than a call may bring, in a frame that may come, and 64 MiB in one frame.
 fn arguments_of_megabytes(address: SocketAddr) {
     let mut client = Client::connect(address);
-    let bytes = ARGUMENT_BYTES_MAX * 3;
+    let bytes = ARGUMENT_BYTES_MAX + (1 << 19);
     client.send(&call(Bytes::from(vec![0; bytes])));
     let refusal = Refusal::TooLarge { bytes: bytes as u64, max: ARGUMENT_BYTES_MAX as u64 };
     assert_eq!(client.reply(1), Outcome::Refused(refusal));
@@ -223,20 +223,25 @@ fn arguments_of_megabytes(address: SocketAddr) {
     assert_eq!(client.receive::<Welcome>(), None);
 }
 
-/// Many frames of the greatest length that are begun and never ended.
-fn arguments_that_are_announced(address: SocketAddr) {
-    let announced = header(u32::try_from(FRAME_BYTES_MAX).unwrap());
-    let clients: Vec<_> = (0..100)
-        .map(|_| {
-            let mut client = Client::connect(address);
-            client.stream.write_all(&announced).unwrap();
-            client.stream.write_all(&[0; 1 << 16]).unwrap();
-            client
-        })
-        .collect();
-    let mut other = Client::connect(address);
-    assert!(other.status().ready);
-    drop(clients);
+/// Frames of the greatest length that are all but ended, on more connections than there is room
+/// for. Those that have room are hung up on, and so are those that wait for it.
+fn frames_that_never_end(address: SocketAddr) {
+    let begun = [header(CLIENT_FRAME_BYTES_MAX as u32), vec![0; CLIENT_FRAME_BYTES_MAX - 1]];
+    let begun = begun.concat();
+    thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| {
+                let mut client = Client::connect(address);
+                client.stream.set_write_timeout(Some(SOON)).unwrap();
+                client.stream.write_all(&begun).unwrap_or(());
+                assert_eq!(client.receive::<Welcome>(), None);
+            });
+        }
+    });
+    let mut client = Client::open(address);
+    let number = client.ask_with("increment", Bytes::from(vec![0xf6; ARGUMENT_BYTES_MAX]));
+    let outcome = client.reply(number);
+    assert!(matches!(outcome, Outcome::Refused(Refusal::Malformed(_))), "there is room again");
 }
 
 fn damage(address: SocketAddr) {
