@@ -88,14 +88,21 @@ pub enum ConfigError {
     #[error("{0} is this replica itself: name another one to join, or none to start a cluster")]
     OwnBootstrap(SocketAddr),
     /// Two durations don't fit each other.
-    #[error("{larger} must be at least {factor} times {smaller}")]
+    #[error(
+        "{larger} is {given:?}: give it {:?} or more, {factor} times {smaller} ({base:?})",
+        *base * *factor
+    )]
     Order {
         /// What is too small.
         larger: &'static str,
-        /// How many times.
+        /// What it is.
+        given: Duration,
+        /// How many times it must be what it is compared with.
         factor: u32,
         /// What it is compared with.
         smaller: &'static str,
+        /// What that is.
+        base: Duration,
     },
     /// A duration of nothing.
     #[error("{0} must be longer than nothing")]
@@ -136,12 +143,9 @@ impl ReplicaConfig {
         if self.tick.is_zero() {
             return Err(ConfigError::Zero("tick"));
         }
-        let times = |larger: (&'static str, Duration),
-                     factor,
-                     smaller: (&'static str, Duration)| {
-            let (larger, smaller) = ((larger.0, larger.1), (smaller.0, smaller.1 * factor));
-            if larger.1 < smaller.1 {
-                return Err(ConfigError::Order { larger: larger.0, factor, smaller: smaller.0 });
+        let times = |(larger, given): (_, Duration), factor, (smaller, base): (_, Duration)| {
+            if given < base * factor {
+                return Err(ConfigError::Order { larger, given, factor, smaller, base });
             }
             Ok(())
         };

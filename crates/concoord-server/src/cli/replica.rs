@@ -139,7 +139,14 @@ fn failure(error: &RunError) -> Failure {
         RunError::Object(_) => Exit::Object,
         RunError::System(_) | RunError::Stopped(_) => Exit::Failed,
     };
-    Failure::new(exit, error)
+    Failure::new(exit, by_options(error.to_string()))
+}
+
+/// What is configured by an option is named as that.
+fn by_options(message: String) -> String {
+    ["apply", "session", "dead"].into_iter().fold(message, |message, which| {
+        message.replace(&format!("{which}_timeout"), &format!("--{which}-timeout"))
+    })
 }
 
 /// As long as the replica has not joined and nobody is there to join: says so, at once and then

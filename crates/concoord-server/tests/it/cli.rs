@@ -74,6 +74,23 @@ fn bad_arguments_end_with_2() {
 }
 
 #[test]
+fn durations_that_do_not_fit_are_named_with_what_would() {
+    for (option, given, said_of) in [
+        ("--dead-timeout", "1", ["1s", "2s or more", "election_timeout (1s)"]),
+        ("--session-timeout", "0.03", ["30ms", "40ms or more", "tick (20ms)"]),
+    ] {
+        let (code, said) = ended(&["replica", "-o", COUNTER, "-a", "127.0.0.1", option, given]);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(&format!("{option} is ")), "{said}");
+        assert!(said_of.iter().all(|words| said.contains(words)), "{said}");
+    }
+    let arguments = ["replica", "-o", "a.B", "--apply-timeout", "0"];
+    let (code, said) = ended(&arguments);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("--apply-timeout") && said.contains("above 0"), "{said}");
+}
+
+#[test]
 fn what_is_not_there_yet_is_refused_with_a_sentence() {
     for (option, about) in [("-w", "memory"), ("-n=example.org", "name server"), ("-r", "Route 53")]
     {
