@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_secs(1);
     after_long_help = super::EXIT_CODES
 )]
 pub(super) struct Options {
-    /// Address for the replica [default: this host's own]
+    /// Address for the replica [default: this host's own]; 0.0.0.0 listens on all of them
     #[arg(short, long)]
     addr: Option<String>,
     /// Port for the replica [default: the first free one of 14000-15000]
@@ -77,7 +77,7 @@ pub(super) fn run(options: &Options, installed: Option<PathBuf>) -> Result<(), F
     let ip = own_address(options.addr.as_deref())?;
     let mut bootstrap = options.boot.as_deref().map(addresses).transpose()?.unwrap_or_default();
     let listener = listen(ip, options.port)?;
-    let address = listener.local_addr().map_err(Failure::failed)?;
+    let address = reachable(listener.local_addr().map_err(Failure::failed)?);
     // All replicas may be given the same list. One that names nobody else is refused later.
     if bootstrap.iter().any(|other| *other != address) {
         bootstrap.retain(|other| *other != address);
@@ -206,19 +206,30 @@ fn refuse_what_is_not_there(options: &Options) -> Result<(), Failure> {
 
 /// The address asked for, else the one that this host's name stands for, else loopback.
 fn own_address(asked: Option<&str>) -> Result<IpAddr, Failure> {
-    if let Some(name) = asked {
-        return look_up(name).ok_or_else(|| {
-            Failure::usage(format!("{name} stands for no address: write one, as -a 127.0.0.1"))
-        });
-    }
+    let Some(name) = asked else { return Ok(host_address()) };
+    look_up(name).ok_or_else(|| {
+        Failure::usage(format!("{name} stands for no address: write one, as -a 127.0.0.1"))
+    })
+}
+
+/// The address that this host's name stands for, else loopback.
+fn host_address() -> IpAddr {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Ok(look_up(&name).unwrap_or_else(|| {
+    look_up(&name).unwrap_or_else(|| {
         note(format!(
-            "This host's name, {name}, stands for no address: serving on 127.0.0.1, for this \
-             host only. Name another address with -a."
+            "This host's name, {name}, stands for no address: others are told 127.0.0.1, which \
+             is good on this host only. Name another address with -a."
         ));
         Ipv4Addr::LOCALHOST.into()
-    }))
+    })
+}
+
+/// Where others reach who listens there: on all addresses of the host, by the host's own.
+fn reachable(mut listening: SocketAddr) -> SocketAddr {
+    if listening.ip().is_unspecified() {
+        listening.set_ip(host_address());
+    }
+    listening
 }
 
 /// The first IPv4 address of a host, else its first one.
@@ -319,5 +330,16 @@ mod tests {
     fn a_name_that_stands_for_nothing_is_refused() {
         assert_eq!(own_address(Some("no such host")).unwrap_err().exit, Exit::Usage);
         assert_eq!(own_address(Some("127.0.0.1")).unwrap(), Ipv4Addr::LOCALHOST);
+    }
+
+    #[test]
+    fn who_listens_on_all_addresses_is_reached_at_the_hosts_own() {
+        for any in ["0.0.0.0:14000", "[::]:14000"] {
+            let address = reachable(any.parse().unwrap());
+            assert!(!address.ip().is_unspecified(), "{address}");
+            assert_eq!((address.ip(), address.port()), (host_address(), 14000));
+        }
+        let one = SocketAddr::from(([127, 0, 0, 1], 14000));
+        assert_eq!(reachable(one), one);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Output, Stdio};
 
@@ -88,6 +88,23 @@ fn durations_that_do_not_fit_are_named_with_what_would() {
     let (code, said) = ended(&arguments);
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("--apply-timeout") && said.contains("above 0"), "{said}");
+}
+
+#[test]
+fn a_replica_on_all_addresses_is_known_by_the_hosts_own() {
+    let host = Host::new();
+    let (listener, port) = silent_port();
+    drop(listener);
+    let any = Host::at(SocketAddr::from(([0, 0, 0, 0], port.parse().unwrap())), &[]);
+    until("it serves", || any.status().is_ok_and(|status| status.ready));
+    let known = any.status().unwrap().replica.address;
+    assert!(!known.ip().is_unspecified() && known.port() == any.address.port(), "{known}");
+    // Reached by any address of the host, also by one that joins.
+    let boot = format!("{}:{port}", host.ip);
+    assert!(run(&["call", "increment", "-b", &boot]).status.success());
+    let joined = host.start(&["-b", &boot]);
+    let view = joined.status().unwrap().view.unwrap();
+    assert!(view.members.iter().any(|(member, _)| member.address == known), "{view:?}");
 }
 
 #[test]
