@@ -251,10 +251,12 @@ impl Replica {
             }
         }
         if let Some(reason) = self.not_ready() {
-            let waiting = self.clients.connections.iter().filter(|(_, load)| load.calls > 0);
-            let answers = waiting.map(|(connection, _)| {
-                Action::Answer(*connection, Answer::Waiting(reason.clone()))
-            });
+            let Clients { connections, opens, .. } = &self.clients;
+            let waiting = connections.iter().filter(|(_, load)| load.calls > 0);
+            let waiting: BTreeSet<_> = waiting.map(|(id, _)| id).chain(opens).collect();
+            let answers = waiting
+                .into_iter()
+                .map(|connection| Action::Answer(*connection, Answer::Waiting(reason.clone())));
             self.actions.extend(answers);
         }
     }

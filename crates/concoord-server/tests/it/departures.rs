@@ -44,6 +44,9 @@ fn one_of_two_is_suspended(which: usize) {
     assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
     let said = error.to_string();
     assert!(said.contains("no quorum") && said.contains(&suspended.address.to_string()), "{said}");
+    // Also one that comes now, and has less time than after which it would go elsewhere.
+    let error = client(&bootstrap(&[survivor]), Duration::from_secs(2)).increment().unwrap_err();
+    assert!(error.to_string().contains("no quorum"), "{error}");
     let status = survivor.status().unwrap();
     assert!(!status.ready);
     let view = status.view.unwrap();
@@ -52,9 +55,9 @@ fn one_of_two_is_suspended(which: usize) {
     suspended.signal(Signal::CONT);
     let patient = client(&bootstrap(&[survivor]), SOON);
     patient.increment().unwrap();
-    // The call whose outcome is unknown took effect, or not.
+    // The calls whose outcome is unknown took effect, or not.
     let value = patient.getvalue().unwrap();
-    assert!([2, 3].contains(&value), "{value}");
+    assert!((2..=4).contains(&value), "{value}");
     agree(&replicas);
 }
 
