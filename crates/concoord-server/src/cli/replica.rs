@@ -215,13 +215,14 @@ fn own_address(asked: Option<&str>) -> Result<IpAddr, Failure> {
 /// The address that this host's name stands for, else loopback.
 fn host_address() -> IpAddr {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    look_up(&name).unwrap_or_else(|| {
+    let address = look_up(&name).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    if address.is_loopback() {
         note(format!(
-            "This host's name, {name}, stands for no address: others are told 127.0.0.1, which \
-             is good on this host only. Name another address with -a."
+            "This host's name, {name}, stands for no address that other hosts reach: they are \
+             told {address}. If there are others, name the address that they use with -a."
         ));
-        Ipv4Addr::LOCALHOST.into()
-    })
+    }
+    address
 }
 
 /// Where others reach who listens there: on all addresses of the host, by the host's own.

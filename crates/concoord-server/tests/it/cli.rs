@@ -99,6 +99,8 @@ fn a_replica_on_all_addresses_is_known_by_the_hosts_own() {
     until("it serves", || any.status().is_ok_and(|status| status.ready));
     let known = any.status().unwrap().replica.address;
     assert!(!known.ip().is_unspecified() && known.port() == any.address.port(), "{known}");
+    let log = any.log();
+    assert_eq!(log.contains("other hosts reach"), known.ip().is_loopback(), "{log}");
     // Reached by any address of the host, also by one that joins.
     let boot = format!("{}:{port}", host.ip);
     assert!(run(&["call", "increment", "-b", &boot]).status.success());
