@@ -146,8 +146,11 @@ def test_a_forked_process_goes_on_with_the_same_proxy(cluster: Cluster) -> None:
         assert c.getvalue() == 21
 
 
+# A shell that starts the tests in the background has SIGINT ignored, and so would this.
 WAITER = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from concoord.proxy.counter import Counter
 c = Counter(sys.argv[1])
 c.increment()
