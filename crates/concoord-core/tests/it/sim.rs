@@ -104,16 +104,7 @@ fn survive_faults(seed: u64) {
         // Enough for the log to be cut off.
         (world.padding, world.snapshot_time) = (200_000, SECOND / 10);
     }
-    for _ in 0..1 + world.dice.below(5) {
-        let calls = 20 + world.dice.below(150) as usize;
-        world.add_client(calls);
-    }
-    for _ in 0..8 + world.dice.below(16) {
-        let end = world.now + world.dice.below(SECOND);
-        world.run_until(end, |_| false);
-        fault(&mut world, replicas);
-    }
-    settle_and_check(&mut world);
+    befall(&mut world, replicas, 150);
 }
 
 /// The same where the object lives in a process of its own, which takes its time.
@@ -128,17 +119,22 @@ fn calls_of_a_hosted_object_survive_faults() {
             world.poisoned = true;
             world.crashes = (0..replicas).collect();
         }
-        for _ in 0..1 + world.dice.below(5) {
-            let calls = 20 + world.dice.below(100) as usize;
-            world.add_client(calls);
-        }
-        for _ in 0..8 + world.dice.below(16) {
-            let end = world.now + world.dice.below(SECOND);
-            world.run_until(end, |_| false);
-            fault(&mut world, replicas);
-        }
-        settle_and_check(&mut world);
+        befall(&mut world, replicas, 100);
     });
+}
+
+/// Lets clients call while fault after fault befalls the cluster, then looks at what they saw.
+fn befall(world: &mut World, replicas: usize, calls_max: u64) {
+    for _ in 0..1 + world.dice.below(5) {
+        let calls = 20 + world.dice.below(calls_max) as usize;
+        world.add_client(calls);
+    }
+    for _ in 0..8 + world.dice.below(16) {
+        let end = world.now + world.dice.below(SECOND);
+        world.run_until(end, |_| false);
+        fault(world, replicas);
+    }
+    settle_and_check(world);
 }
 
 fn fault(world: &mut World, replicas: usize) {
