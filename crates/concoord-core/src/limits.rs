@@ -15,8 +15,10 @@ pub const CLIENT_FRAME_BYTES_MAX: usize = ARGUMENT_BYTES_MAX + (1 << 20);
 /// Bytes of a frame that may be begun without leave, since one read may bring them.
 pub const SMALL_FRAME_BYTES: usize = 64 << 10;
 
-/// How long a frame may take from its first byte to its last; past this its connection is closed.
-pub const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a frame may take from its first byte to its last, waiting for room included; past
+/// this its connection is closed. With [`KEEP_ALIVE`] less than [`SESSION_TIMEOUT`]: whatever
+/// others do to fill the room, no session ends because a frame of its client waits for it.
+pub const FRAME_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Bytes of frames that all clients of a replica may have begun and not ended, but for frames of
 /// [`SMALL_FRAME_BYTES`]. Past this a frame is not read on until others have ended.

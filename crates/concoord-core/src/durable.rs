@@ -1,0 +1,96 @@
+//! What a replica writes down, so that it survives the death of its process.
+//!
+//! The core says what is to be written and in which order ([`Persist`]); a shell writes it and
+//! gives it back after a restart ([`Recovered`]). `docs/internals/disk.md` describes the files.
+
+use bytes::Bytes;
+
+/// One thing to remember, in the order in which it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What it is.
+    pub kind: RecordKind,
+    /// See [`RecordKind`].
+    pub index: u64,
+    /// See [`RecordKind`].
+    pub term: u64,
+    /// See [`RecordKind`]; empty where it says nothing of it.
+    pub payload: Bytes,
+}
+
+/// What a [`Record`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RecordKind {
+    /// The log has this entry at that index, and nothing after it: entries from that index on
+    /// that were written before are void.
+    Entry = 1,
+    /// What the replica promised: it is in that term, has voted in it for the replica whose id
+    /// the payload holds (eight bytes, little-endian, 0 for none), and knows the log to be decided
+    /// up to that index.
+    Promise = 2,
+    /// The log begins anew after that index and term, at a snapshot that is safe already:
+    /// entries that were written before are void.
+    Restored = 3,
+    /// With everything up to that index applied, the replica became the only member, in that
+    /// term.
+    Alone = 4,
+}
+
+impl RecordKind {
+    /// The kind of that number, if there is one.
+    #[must_use]
+    pub const fn of(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Entry),
+            2 => Some(Self::Promise),
+            3 => Some(Self::Restored),
+            4 => Some(Self::Alone),
+            _ => None,
+        }
+    }
+}
+
+/// The state after all entries up to `index`, in place of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The last entry that it holds.
+    pub index: u64,
+    /// That entry's term.
+    pub term: u64,
+    /// Sessions, members, counts: all that is not the object.
+    pub state: Bytes,
+    /// The object's own bytes; `None` for one that is as it was when it was loaded.
+    pub object: Option<Bytes>,
+}
+
+impl Snapshot {
+    /// Bytes of the whole state.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.state.len() + self.object.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// What is to be made safe: the snapshot first, if there is one, then the records in order, after
+/// all that was asked before. [`Event::Persisted`](crate::replica::Event::Persisted) says that it
+/// is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Persist {
+    /// Counts up. Later ones are safe only once the earlier ones are.
+    pub number: u64,
+    /// A snapshot that stands for everything that was written before.
+    pub snapshot: Option<Snapshot>,
+    /// The records.
+    pub records: Vec<Record>,
+}
+
+/// What was found to be safe after a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The latest snapshot.
+    pub snapshot: Snapshot,
+    /// Everything that was written since the log was last cut off, in order: some of it may be
+    /// older than the snapshot.
+    pub records: Vec<Record>,
+}
