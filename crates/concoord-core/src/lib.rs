@@ -12,6 +12,7 @@
 
 pub mod call;
 pub mod consensus;
+pub mod durable;
 pub mod limits;
 pub mod log;
 mod machine;

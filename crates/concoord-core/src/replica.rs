@@ -15,10 +15,11 @@ use self::calls::Clients;
 use self::members::Watch;
 use crate::call::{ConnectionId, Outcome};
 use crate::consensus::{Consensus, Cut, Decided, Progress, Random, Timing};
+use crate::durable::{Persist, Snapshot};
 use crate::log::{Command, in_parts, unpack};
 pub use crate::machine::Hosting;
 use crate::machine::{Effect, Machine, State};
-use crate::view::{ClusterId, Member, ReplicaId, Role, View};
+use crate::view::{ClusterId, Member, Process, ReplicaId, Role, View};
 use crate::wire::{Answer, HostedCall, PeerMessage, Purpose, Request, Status, Welcome};
 
 /// What a replica is started with.
@@ -63,8 +64,8 @@ pub enum Event {
     PeerReached(ReplicaId),
     /// A stream to or from that peer broke. A hint, nothing more.
     PeerLost(ReplicaId),
-    /// The process of that peer is gone: proven, for this very incarnation.
-    PeerDead(ReplicaId),
+    /// A process of which [`Action::Watch`] said that it is that peer's is gone: proven.
+    PeerDead(ReplicaId, Process),
     /// Sending the snapshot in that message to that peer is over, well or not.
     SnapshotSent(ReplicaId, bool),
     /// A replica at that address, reached with [`Purpose::Stream`] or [`Purpose::Greet`],
@@ -79,6 +80,10 @@ pub enum Event {
     Snapshot(u64, Result<Bytes, String>),
     /// The worker has taken the state in, or could not.
     Restored(Result<(), String>),
+    /// What [`Action::Persist`] asked for up to that number is safe.
+    Persisted(u64),
+    /// The snapshot of [`Action::Save`] at that index is safe, or why it can't be.
+    Saved(u64, Result<(), String>),
     /// This replica is told to stop: it leaves the view, then says [`Action::Stop`].
     Leave,
 }
@@ -90,6 +95,15 @@ pub enum Action {
     Answer(ConnectionId, Answer),
     /// Close the connection of a client that goes beyond its limits.
     Disconnect(ConnectionId),
+    /// Make this safe, whatever becomes of this process; answered by [`Event::Persisted`]. Only
+    /// of a replica that is [durable](crate::view::Member::durable).
+    Persist(Persist),
+    /// Keep this snapshot; answered by [`Event::Saved`]. What was written and it stands for may
+    /// then be deleted. Others may be asked to be persisted meanwhile.
+    Save(Snapshot),
+    /// That is a process of that peer, as it says: watch it, if that is possible here, and tell
+    /// of its end by [`Event::PeerDead`].
+    Watch(ReplicaId, Process),
     /// Send to a peer; it may be lost. Messages to one peer stay in order. A message that holds
     /// a snapshot ([`crate::consensus::Envelope::take_snapshot`]) travels on a connection of its
     /// own and is answered by [`Event::SnapshotSent`].
@@ -254,7 +268,7 @@ impl Replica {
             Event::Message(from, message) => self.message(from, message),
             Event::PeerReached(id) => self.peer_reached(id),
             Event::PeerLost(id) => self.peer_lost(id),
-            Event::PeerDead(id) => self.peer_dead(id),
+            Event::PeerDead(id, process) => self.peer_dead(id, &process),
             Event::SnapshotSent(id, arrived) => self.consensus.snapshot_sent(id, arrived),
             Event::Welcomed(address, welcome) => self.welcomed(address, welcome),
             Event::Done(outcomes) => self.done(outcomes),
@@ -264,6 +278,7 @@ impl Replica {
             Event::Restored(Err(reason)) => {
                 self.stop(Err(format!("the object can't be restored: {reason}")));
             }
+            Event::Persisted(_) | Event::Saved(..) => {}
             Event::Leave => self.leave(),
         }
     }

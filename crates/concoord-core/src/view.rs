@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::LOST_MAX;
 
-/// One life of one replica process. In memory mode a replica that restarts is another one: what
-/// it had promised died with it.
+/// One incarnation of a replica. In memory mode a replica that restarts is another one: what it
+/// had promised died with it. One that is [durable](Member::durable) goes on as itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReplicaId(pub u64);
 
@@ -49,8 +49,11 @@ pub struct Member {
     pub id: ReplicaId,
     /// Where clients and peers reach it.
     pub address: SocketAddr,
-    /// Its process, where the system tells.
+    /// Its process, where the system tells: the one that joined, while it may have been started
+    /// again since.
     pub process: Option<Process>,
+    /// Whether it writes down what it promises, and so comes back with it under the same id.
+    pub durable: bool,
 }
 
 /// What a member may do.

@@ -6,7 +6,6 @@
 //! stopped, swapped out or cut off is none of the kernel's dead.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use concoord_core::replica::Event;
-use concoord_core::view::{Process, ReplicaId, View};
+use concoord_core::view::{Process, ReplicaId};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
@@ -80,10 +79,10 @@ pub(crate) async fn death(process: &Process) -> io::Result<()> {
     pidfd.readable().await.map(drop)
 }
 
-/// Watches the processes of the members.
+/// Watches the processes of other replicas.
 pub(crate) struct DeathWatch {
     own: Option<Process>,
-    watched: RefCell<BTreeMap<ReplicaId, Task>>,
+    watched: RefCell<Vec<(ReplicaId, Process, Task)>>,
 }
 
 impl DeathWatch {
@@ -91,19 +90,14 @@ impl DeathWatch {
         Self { own, watched: RefCell::default() }
     }
 
-    /// Watches the members of that view that can be watched, and nobody else.
-    pub(crate) fn follow(&self, shell: &Rc<Shell>, view: &View) {
+    /// Tells of the end of that process of that replica, where it can be watched.
+    pub(crate) fn watch(&self, shell: &Rc<Shell>, id: ReplicaId, process: Process) {
         let mut watched = self.watched.borrow_mut();
-        watched.retain(|id, _| view.member(*id).is_some());
-        for (member, _) in &view.members {
-            let Some(process) = member.process.as_ref().filter(|process| self.can_watch(process))
-            else {
-                continue;
-            };
-            if member.id != shell.id && !watched.contains_key(&member.id) {
-                let task = Task::spawn(watch(Rc::clone(shell), member.id, process.clone()));
-                watched.insert(member.id, task);
-            }
+        watched.retain(|(.., task)| !task.is_over());
+        let known = watched.iter().any(|(of, known, _)| *of == id && *known == process);
+        if !known && self.can_watch(&process) {
+            let task = Task::spawn(watch(Rc::clone(shell), id, process.clone()));
+            watched.push((id, process, task));
         }
     }
 
@@ -128,7 +122,7 @@ async fn watch(shell: Rc<Shell>, id: ReplicaId, process: Process) {
         tokio::time::sleep(RETRY).await;
     }
     tracing::debug!("process {} of replica {id} is gone", process.pid);
-    shell.post(Event::PeerDead(id));
+    shell.post(Event::PeerDead(id, process));
 }
 
 #[cfg(test)]

@@ -117,7 +117,12 @@ impl Driver {
             }
         };
         let core = Config {
-            member: Member { id, address: config.advertise, process: process.clone() },
+            member: Member {
+                id,
+                address: config.advertise,
+                process: process.clone(),
+                durable: false,
+            },
             bootstrap,
             runtime,
             seed: random()?,
@@ -128,7 +133,7 @@ impl Driver {
             dead_timeout: config.dead_timeout,
             greeting: config.greeting,
         };
-        let shell = Rc::new(Shell::new(id, Replica::new(core, hosting), source, process));
+        let shell = Rc::new(Shell::new(Replica::new(core, hosting), source, process));
         if let Some(worker) = &worker {
             let shell = Rc::clone(&shell);
             worker.deliver_to(move |event| shell.post(event));
@@ -205,7 +210,9 @@ impl Driver {
                 let contacts = shell.replica.borrow().contacts();
                 shell.peers.follow(shell, &contacts);
             }
-            Action::View(view) => shell.deaths.follow(shell, &view),
+            Action::View(_) => {}
+            Action::Watch(id, process) => shell.deaths.watch(shell, id, process),
+            Action::Persist(_) | Action::Save(_) => unreachable!("it is not durable"),
             Action::Serving => {
                 if let Some(serving) = serving.take() {
                     serving();

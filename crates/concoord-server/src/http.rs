@@ -190,8 +190,12 @@ mod tests {
     use super::*;
 
     fn status(ready: bool) -> Status {
-        let replica =
-            Member { id: ReplicaId(7), address: ([127, 0, 0, 1], 14000).into(), process: None };
+        let replica = Member {
+            id: ReplicaId(7),
+            address: ([127, 0, 0, 1], 14000).into(),
+            process: None,
+            durable: false,
+        };
         let view = View {
             cluster: ClusterId(1),
             lineage: 0,

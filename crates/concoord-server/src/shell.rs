@@ -8,7 +8,7 @@ use std::rc::Rc;
 use concoord_core::call::ConnectionId;
 use concoord_core::limits::{CLIENTS_BEGUN_BYTES_MAX, PEERS_BEGUN_BYTES_MAX};
 use concoord_core::replica::{Event, Replica};
-use concoord_core::view::{Process, ReplicaId};
+use concoord_core::view::Process;
 use concoord_core::wire::{Answer, Status};
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -19,7 +19,6 @@ use crate::peers::Peers;
 
 /// Borrowed for moments only, never across an await: all tasks run on one thread.
 pub(crate) struct Shell {
-    pub(crate) id: ReplicaId,
     pub(crate) replica: RefCell<Replica>,
     pub(crate) peers: Peers,
     pub(crate) deaths: DeathWatch,
@@ -35,14 +34,8 @@ pub(crate) struct Shell {
 
 impl Shell {
     /// `source` is the address that connections to peers are made from.
-    pub(crate) fn new(
-        id: ReplicaId,
-        replica: Replica,
-        source: IpAddr,
-        process: Option<Process>,
-    ) -> Self {
+    pub(crate) fn new(replica: Replica, source: IpAddr, process: Option<Process>) -> Self {
         Self {
-            id,
             replica: RefCell::new(replica),
             peers: Peers::new(source),
             deaths: DeathWatch::new(process),

@@ -9,7 +9,7 @@ use crate::call::SessionId;
 use crate::limits::MEMBERS_MAX;
 use crate::log::Command;
 use crate::session::Fate;
-use crate::view::{Change, Member, ReplicaId, Role, View};
+use crate::view::{Change, Member, Process, ReplicaId, Role, View};
 use crate::wire::{PeerMessage, Purpose};
 
 /// Ticks between two looks at what is overdue.
@@ -24,6 +24,10 @@ const DECLINED: Duration = Duration::from_secs(5);
 /// How quickly a learner must get through what was logged when it started, to be promoted.
 const CATCH_UP_MAX: Duration = Duration::from_millis(200);
 
+/// Processes that are remembered of one member; one that had more is not proven to be gone until
+/// it is another member.
+const PROCESSES_MAX: usize = 64;
+
 /// How long a replica that can't run a call waits for the log once it hears that it ran.
 const RAN_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -31,8 +35,8 @@ const RAN_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Watch {
     heard: BTreeMap<ReplicaId, Duration>,
-    /// Processes that are proven to be gone.
-    dead: BTreeSet<ReplicaId>,
+    /// The processes that spoke as each member here, and whether each is proven to be gone.
+    processes: BTreeMap<ReplicaId, Vec<(Process, bool)>>,
     /// Members that this replica exchanged messages with while both were members.
     met: BTreeSet<ReplicaId>,
     /// Members that are about to stop.
@@ -53,6 +57,27 @@ impl Watch {
     pub(super) fn heard(&mut self, id: ReplicaId, now: Duration) {
         self.heard.insert(id, now);
         self.met.insert(id);
+    }
+
+    /// That process speaks as that member; says whether it is the first time.
+    fn meet(&mut self, id: ReplicaId, process: &Process) -> bool {
+        if self.processes.len() >= 2 * MEMBERS_MAX && !self.processes.contains_key(&id) {
+            return false;
+        }
+        let known = self.processes.entry(id).or_default();
+        let first = known.len() < PROCESSES_MAX && known.iter().all(|(known, _)| known != process);
+        if first {
+            known.push((process.clone(), false));
+        }
+        first
+    }
+
+    /// Whether every process that ever spoke as that member here is gone. A member that has
+    /// been started again from its disk is one whose process lives, if it was ever met; and if it
+    /// was not, it has decided nothing with this replica.
+    fn is_dead(&self, id: ReplicaId) -> bool {
+        let known = self.processes.get(&id).map_or(&[][..], Vec::as_slice);
+        !known.is_empty() && known.len() < PROCESSES_MAX && known.iter().all(|(_, gone)| *gone)
     }
 
     pub(super) fn heard_within(&self, id: ReplicaId, now: Duration, silence: Duration) -> bool {
@@ -195,7 +220,7 @@ impl Replica {
                 };
                 id != me
                     && (self.watch.leaving.contains(&id)
-                        || self.watch.dead.contains(&id)
+                        || self.watch.is_dead(id) && !member.durable
                         || replaced()
                         || self.is_silent(id)
                             && (*role == Role::Learner || self.others_are_enough()))
@@ -255,9 +280,18 @@ impl Replica {
         newcomers.find(|member| view.member(member.id).is_none()).cloned().map(Change::Add)
     }
 
-    /// The process of that peer is gone for good.
-    pub(super) fn peer_dead(&mut self, id: ReplicaId) {
-        self.watch.dead.insert(id);
+    /// That process of that peer is gone.
+    pub(super) fn peer_dead(&mut self, id: ReplicaId, process: &Process) {
+        let known = self.watch.processes.get_mut(&id);
+        let Some((_, gone)) =
+            known.and_then(|known| known.iter_mut().find(|(known, _)| known == process))
+        else {
+            return;
+        };
+        *gone = true;
+        if !self.watch.is_dead(id) {
+            return;
+        }
         self.peer_lost(id);
         self.go_solo_if_proven();
         self.mind_members();
@@ -275,7 +309,7 @@ impl Replica {
             [first, second] if *second == me => *first,
             _ => return,
         };
-        let proven = self.watch.dead.contains(&other) && self.watch.met.contains(&other);
+        let proven = self.watch.is_dead(other) && self.watch.met.contains(&other);
         if !proven || self.consensus.may_grow() {
             return;
         }
@@ -331,6 +365,17 @@ impl Replica {
         }
     }
 
+    /// That replica speaks, from the process that it says.
+    pub(super) fn meet(&mut self, member: &Member) {
+        let Some(process) = member.process.as_ref().filter(|_| member.id != self.config.member.id)
+        else {
+            return;
+        };
+        if self.watch.meet(member.id, process) {
+            self.actions.push(Action::Watch(member.id, process.clone()));
+        }
+    }
+
     pub(super) fn view_changed(&mut self) {
         let view = self.machine.state.view.clone();
         if view.member(self.config.member.id).is_some() && self.phase == Phase::Joining {
@@ -341,7 +386,15 @@ impl Replica {
             self.watch.heard.entry(member.id).or_insert(self.now);
         }
         self.watch.heard.retain(|id, _| view.member(*id).is_some());
-        self.watch.dead.retain(|id| view.member(*id).is_some());
+        let known = &self.known;
+        let joining = &self.watch.joining;
+        self.watch.processes.retain(|id, _| {
+            view.member(*id).is_some() || known.contains_key(id) || joining.contains_key(id)
+        });
+        // Of one that is durable the view may name a process that it was long ago.
+        for (member, _) in view.members.iter().filter(|(member, _)| !member.durable) {
+            self.meet(member);
+        }
         self.known.retain(|id, _| view.member(*id).is_none());
         self.declined.clear();
         self.actions.push(Action::View(view));

@@ -25,6 +25,9 @@ impl Replica {
     /// [`Replica::step`] as they come, from the member that the hello names.
     pub fn greet_peer(&mut self, hello: &PeerHello) -> Welcome {
         let welcome = self.judge(hello);
+        if matches!(welcome, Welcome::Peer { .. }) {
+            self.meet(&hello.member);
+        }
         match &welcome {
             Welcome::Peer { .. } if self.must_answer(hello) => {
                 if self.known.insert(hello.member.id, hello.member.clone()).is_none() {
@@ -119,6 +122,7 @@ impl Replica {
     pub(super) fn welcomed(&mut self, address: SocketAddr, welcome: Welcome) {
         match welcome {
             Welcome::Peer { member, .. } => {
+                self.meet(&member);
                 if self.phase == Phase::Joining && member.id != self.config.member.id {
                     self.known.insert(member.id, member);
                 }

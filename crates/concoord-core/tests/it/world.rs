@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use concoord_core::call::ConnectionId;
 use concoord_core::limits::FRAME_BYTES_MAX;
 use concoord_core::replica::{Action, Config, Event, Hosting, Replica};
-use concoord_core::view::{Member, ReplicaId, Role, View};
+use concoord_core::view::{Member, Process, ReplicaId, Role, View};
 use concoord_core::wire::{Answer, PeerMessage, Purpose, Request, Welcome, write_frame};
 
 use self::clients::Client;
@@ -102,6 +102,11 @@ pub(crate) struct World {
     pub(crate) snapshot_time: Time,
 }
 
+/// The process that a node is in one life of it.
+fn process(node: usize, life: u64) -> Process {
+    Process { boot: String::new(), namespace: 0, pid: node as u32, started: life }
+}
+
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
@@ -165,7 +170,8 @@ impl World {
         let id = ReplicaId(self.dice.roll() | 1);
         let seed = self.dice.roll();
         let there = &mut self.nodes[node];
-        let member = Member { id, address: there.address, process: None };
+        let process = Some(process(node, there.life + 1));
+        let member = Member { id, address: there.address, process, durable: false };
         there.list = Arc::default();
         let hosting = if self.hosted {
             Hosting::Worker(LIST.clone())
@@ -222,22 +228,30 @@ impl World {
 
     /// kill -9.
     pub(crate) fn crash(&mut self, node: usize) {
-        let id = self.nodes[node].id;
         self.nodes[node].replica = None;
         self.nodes[node].paused_until = 0;
         self.break_streams(node);
-        self.tell_death(id);
+        self.tell_death(node);
     }
 
-    /// Whoever can watch that process sees it end.
-    fn tell_death(&mut self, id: ReplicaId) {
-        if self.same_host {
-            for other in self.up() {
-                let when = self.now + 100 + self.dice.below(3_000);
-                let life = self.nodes[other].life;
-                self.at(when, Happening::Hear(other, life, Event::PeerDead(id)));
-            }
+    /// Whoever watches that node's process sees it end.
+    fn tell_death(&mut self, node: usize) {
+        let (id, process) = (self.nodes[node].id, process(node, self.nodes[node].life));
+        for other in self.up() {
+            self.show_death(other, id, process.clone());
         }
+    }
+
+    fn show_death(&mut self, to: usize, id: ReplicaId, process: Process) {
+        if self.same_host {
+            let when = self.now + 100 + self.dice.below(3_000);
+            let life = self.nodes[to].life;
+            self.at(when, Happening::Hear(to, life, Event::PeerDead(id, process)));
+        }
+    }
+
+    fn lives(&self, wanted: &Process) -> bool {
+        self.up().iter().any(|node| process(*node, self.nodes[*node].life) == *wanted)
     }
 
     fn break_streams(&mut self, node: usize) {
@@ -477,7 +491,7 @@ impl World {
                 self.nodes[node].replica = None;
                 self.nodes[node].stopped = Some(reason);
                 self.break_streams(node);
-                self.tell_death(self.nodes[node].id);
+                self.tell_death(node);
             }
             Action::Restart(bootstrap, _) => {
                 self.break_streams(node);
@@ -486,6 +500,12 @@ impl World {
             Action::Disconnect(connection) => {
                 self.owner.remove(&connection);
             }
+            Action::Watch(id, process) => {
+                if !self.lives(&process) {
+                    self.show_death(node, id, process);
+                }
+            }
+            Action::Persist(_) | Action::Save(_) => unreachable!("nobody here is durable"),
             Action::View(_) | Action::Note(..) => {}
             Action::Worker(action) => self.ask_worker(node, action),
         }

@@ -205,7 +205,7 @@ mod tests {
 
     fn member(number: u16) -> Member {
         let address = SocketAddr::from(([127, 0, 0, 1], 14000 + number));
-        Member { id: ReplicaId(number.into()), address, process: None }
+        Member { id: ReplicaId(number.into()), address, process: None, durable: false }
     }
 
     fn status(number: u16, view: &View) -> Status {
