@@ -12,6 +12,7 @@
 
 mod envelope;
 mod memory;
+mod safety;
 
 use std::time::Duration;
 
@@ -20,10 +21,13 @@ use raft::eraftpb::{ConfState, Entry, Message, MessageType};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 
 pub use self::envelope::Envelope;
-use self::envelope::{change_entry, change_of, conf_change};
+use self::envelope::{change_entry, change_of, conf_change, record_of};
 use self::memory::MemoryLog;
+use self::safety::Safety;
+pub(crate) use self::safety::{Recovery, Replayed};
+use crate::durable::{Persist, Record, RecordKind, Snapshot};
 use crate::limits::ENTRY_BYTES_MAX;
-use crate::view::{Change, ReplicaId};
+use crate::view::{Change, ReplicaId, Role, View};
 
 /// The index of the entry that a cluster's log starts after. Not 0, so that every newcomer needs
 /// a snapshot: the first members are in no entry.
@@ -50,6 +54,12 @@ pub(crate) struct Consensus {
     reads: u64,
     /// What the followers know to be decided, at least: it travelled with an append.
     told: u64,
+    /// What is written down and not known to be safe yet; `None` in memory mode.
+    safety: Option<Safety>,
+    /// The last entry that was given to be applied, itself or in a snapshot.
+    given: u64,
+    /// The state that belongs to the snapshot which the library has taken in.
+    arriving: Option<Snapshot>,
 }
 
 /// Timeouts, in ticks.
@@ -79,6 +89,7 @@ struct Hint {
 /// A place in the log, and the membership there.
 pub(crate) struct Cut {
     pub(crate) index: u64,
+    pub(crate) term: u64,
     members: ConfState,
 }
 
@@ -89,40 +100,71 @@ pub(crate) enum Decided {
     /// A change of the members; `None` where the library found it impossible.
     Change(Option<Change>),
     /// Everything so far, as a state.
-    Snapshot(Bytes),
+    Snapshot(Snapshot),
+}
+
+impl Decided {
+    fn of(mut entry: Entry) -> Self {
+        match change_of(&entry) {
+            Some(change) => Self::Change(Some(change)),
+            None => Self::Entry { index: entry.index, data: entry.take_data() },
+        }
+    }
 }
 
 /// What follows from what was taken in, in the order to be carried out.
 #[derive(Default)]
 pub(crate) struct Progress {
+    /// To be made safe; then [`Consensus::persisted`].
+    pub(crate) persist: Option<Persist>,
     pub(crate) messages: Vec<Envelope>,
     pub(crate) decided: Vec<Decided>,
     /// Reads, by what [`Consensus::read`] gave out, that may be answered at that index.
     pub(crate) reads: Vec<(u64, u64)>,
 }
 
-impl Progress {
-    fn send(&mut self, messages: Vec<Message>) {
-        self.messages.extend(messages.into_iter().map(Envelope::pack));
-    }
-}
-
 impl Consensus {
     /// Of a replica that starts a cluster of itself.
-    pub(crate) fn bootstrap(id: ReplicaId, timing: Timing, seed: u64) -> Self {
+    pub(crate) fn bootstrap(id: ReplicaId, timing: Timing, seed: u64, durable: bool) -> Self {
         let members = ConfState { voters: vec![id.0], ..ConfState::default() };
-        let mut this =
-            Self::over(MemoryLog::after(GENESIS, GENESIS, members), id, timing, seed, GENESIS);
+        let log = MemoryLog::after(GENESIS, GENESIS, members);
+        let safety = durable.then(Safety::default);
+        let mut this = Self::over(log, id, timing, seed, GENESIS, safety);
         this.campaign();
         this
     }
 
     /// Of a replica that waits to be made a member.
-    pub(crate) fn join(id: ReplicaId, timing: Timing, seed: u64) -> Self {
-        Self::over(MemoryLog::default(), id, timing, seed, 0)
+    pub(crate) fn join(id: ReplicaId, timing: Timing, seed: u64, durable: bool) -> Self {
+        Self::over(MemoryLog::default(), id, timing, seed, 0, durable.then(Safety::default))
     }
 
-    fn over(log: MemoryLog, id: ReplicaId, timing: Timing, seed: u64, applied: u64) -> Self {
+    /// Of a durable replica that was started again, with everything applied that it knew to be
+    /// decided: `view` is what that led to.
+    pub(crate) fn recover(
+        recovery: Recovery,
+        view: &View,
+        id: ReplicaId,
+        timing: Timing,
+        seed: u64,
+    ) -> Self {
+        let applied = recovery.decided();
+        let log = recovery.into_log(members_of(view));
+        let mut this = Self::over(log, id, timing, seed, applied, Some(Safety::default()));
+        if view.voters().all(|voter| voter.id == id) {
+            this.campaign();
+        }
+        this
+    }
+
+    fn over(
+        log: MemoryLog,
+        id: ReplicaId,
+        timing: Timing,
+        seed: u64,
+        applied: u64,
+        safety: Option<Safety>,
+    ) -> Self {
         let config = raft::Config {
             id: id.0,
             election_tick: timing.election,
@@ -143,30 +185,88 @@ impl Consensus {
         let logger = slog::Logger::root(ToTracing, slog::o!());
         let node =
             RawNode::new(&config, log, &logger).expect("the configuration is valid for any timing");
-        let mut this =
-            Self { node, timing, random: Random(seed), ticks: 0, hint: None, reads: 0, told: 0 };
+        let mut this = Self {
+            node,
+            timing,
+            random: Random(seed),
+            ticks: 0,
+            hint: None,
+            reads: 0,
+            told: 0,
+            safety,
+            given: applied,
+            arriving: None,
+        };
         this.settle();
         this
     }
 
     /// Goes on alone, with the log as it is: the caller has proof that the only other voter is
-    /// gone. Under two voters every decided entry is on both, so nothing decided is lost.
-    pub(crate) fn go_solo(&mut self) {
+    /// gone. Under two voters every decided entry is on both, so nothing decided is lost. `view`
+    /// is that of the one that is left. Returns what must be safe before anything else is done
+    /// here; [`Consensus::persisted`] then ends the wait.
+    pub(crate) fn go_solo(&mut self, view: &View) -> Option<Persist> {
+        let (index, term) = (self.applied(), self.node.raft.term + 1);
+        let Some(safety) = self.safety.as_mut() else {
+            self.start_solo(term);
+            return None;
+        };
+        let payload = postcard::to_stdvec(view).expect("memory takes all bytes").into();
+        let record = Record { kind: RecordKind::Alone, index, term, payload };
+        Some(safety.ask_alone(record))
+    }
+
+    fn start_solo(&mut self, term: u64) {
         let id = self.id();
-        let applied = self.node.raft.raft_log.applied;
+        let applied = self.applied();
         let mut log = std::mem::take(self.node.mut_store());
         log.members = ConfState { voters: vec![id.0], ..ConfState::default() };
-        log.hard_state.term = self.node.raft.term + 1;
+        log.hard_state.term = term;
         log.hard_state.vote = id.0;
-        let reads = self.reads;
-        *self = Self::over(log, id, self.timing, self.random.next(), applied);
+        let (reads, safety) = (self.reads, self.safety.take());
+        *self = Self::over(log, id, self.timing, self.random.next(), applied, safety);
         self.reads = reads;
         self.campaign();
     }
 
+    /// Whether it waits for its being alone to be safe: until then nothing may happen.
+    pub(crate) fn is_about_to_be_alone(&self) -> bool {
+        self.safety.as_ref().is_some_and(|safety| safety.alone.is_some())
+    }
+
+    /// What was asked to be persisted up to that number is safe. [`Consensus::progress`] says
+    /// what follows.
+    pub(crate) fn persisted(&mut self, number: u64) {
+        let Some(safety) = self.safety.as_mut() else { return };
+        let ready = safety.persisted(number);
+        if let Some((_, term)) = safety.alone.take_if(|(alone, _)| *alone <= number) {
+            safety.forget_readies();
+            self.start_solo(term);
+        } else if let Some(ready) = ready {
+            self.node.on_persist_ready(ready);
+            self.advance_apply();
+        }
+        self.settle();
+    }
+
+    /// Has the state written down that this replica's log begins with.
+    pub(crate) fn persist_first(&mut self, snapshot: Snapshot) -> Option<Persist> {
+        Some(self.safety.as_mut()?.ask_first(snapshot))
+    }
+
+    /// The first [`Persist::number`] that is not known to be safe.
+    pub(crate) fn unpersisted(&self) -> Option<u64> {
+        self.safety.as_ref()?.oldest()
+    }
+
     pub(crate) fn tick(&mut self) {
+        if self.is_about_to_be_alone() {
+            return;
+        }
         self.ticks += 1;
-        self.node.tick();
+        if self.may_campaign() {
+            self.node.tick();
+        }
         if !self.is_leader() || !self.is_short_of_log() {
             self.node.mut_store().withdraw_offer();
         }
@@ -213,15 +313,31 @@ impl Consensus {
         }
     }
 
+    /// Whether an election may start. The library takes it for granted that a snapshot which it
+    /// took in is safe then, and that one who elects itself has all of its log on disk.
+    fn may_campaign(&self) -> bool {
+        let (alone, start) =
+            (self.node.store().members.voters == [self.node.raft.id], self.node.store().start());
+        self.is_leader()
+            || self.node.raft.raft_log.applied >= start && (!alone || self.unpersisted().is_none())
+    }
+
     fn campaign(&mut self) {
+        if !self.may_campaign() {
+            return;
+        }
         // Refused only while a change of the members is undecided; the timeout will ask again.
         drop(self.node.campaign());
         self.settle();
     }
 
     /// Takes in a message of a peer.
-    pub(crate) fn receive(&mut self, envelope: Envelope) {
+    pub(crate) fn receive(&mut self, mut envelope: Envelope) {
+        if self.is_about_to_be_alone() {
+            return;
+        }
         let asks_vote = envelope.is_vote_request();
+        let state = envelope.take_snapshot();
         let Some(message) = envelope.unpack() else { return };
         if !self.is_plausible(&message) {
             tracing::warn!(?message, "dropped what no replica sends");
@@ -232,6 +348,11 @@ impl Consensus {
         if !asks_vote || self.last() > 0 {
             // An error says that the message is stale or its sender no member: nothing follows.
             drop(self.node.step(message));
+        }
+        let taken = self.node.raft.raft_log.unstable_snapshot().as_ref();
+        let taken = taken.map(|snapshot| snapshot.get_metadata().index);
+        if state.as_ref().is_some_and(|state| Some(state.index) == taken) {
+            self.arriving = state;
         }
         self.settle();
     }
@@ -258,6 +379,7 @@ impl Consensus {
             MessageType::MsgAppendResponse => {
                 !self.is_leader() || message.index <= log.last_index() || message.reject
             }
+            MessageType::MsgTimeoutNow => self.may_campaign(),
             MessageType::MsgHeartbeat => message.commit <= log.last_index(),
             MessageType::MsgReadIndex | MessageType::MsgReadIndexResp => message.entries.len() == 1,
             MessageType::MsgSnapshot => {
@@ -313,40 +435,85 @@ impl Consensus {
 
     /// What follows, until nothing does. The caller carries each out whole before it asks again.
     pub(crate) fn progress(&mut self) -> Option<Progress> {
-        if !self.node.has_ready() {
+        let released = self.safety.as_mut().map(Safety::release).unwrap_or_default();
+        if self.is_about_to_be_alone() || released.is_empty() && !self.node.has_ready() {
             return None;
         }
+        let mut progress = Progress { messages: released, ..Progress::default() };
+        if self.node.has_ready() {
+            self.take_ready(&mut progress);
+        }
+        Some(progress)
+    }
+
+    fn take_ready(&mut self, progress: &mut Progress) {
         let mut ready = self.node.ready();
-        let mut progress = Progress::default();
-        progress.send(ready.take_messages());
         progress.reads.extend(ready.take_read_states().into_iter().filter_map(|read| {
             let number = read.request_ctx.get(8..)?;
             Some((u64::from_le_bytes(number.try_into().ok()?), read.index))
         }));
+        let mut messages = ready.take_messages();
+        messages.append(&mut ready.take_persisted_messages());
+        let mut gone = Vec::new();
+        let pack = |message| self.pack(message).map_err(|to| gone.push(to)).ok();
+        let messages = messages.into_iter().filter_map(pack).collect();
         if !ready.snapshot().is_empty() {
-            let snapshot = ready.snapshot();
-            self.node.mut_store().restore(snapshot);
-            progress.decided.push(Decided::Snapshot(snapshot.data.clone()));
+            self.node.mut_store().restore(ready.snapshot());
+            let state = self.arriving.take().expect("it came with its message");
+            self.given = state.index;
+            progress.decided.push(Decided::Snapshot(state));
         }
-        let mut decided = ready.take_committed_entries();
+        let decided = ready.take_committed_entries();
         self.node.mut_store().append(ready.entries());
         if let Some(hard_state) = ready.hs() {
             self.node.mut_store().hard_state = hard_state.clone();
         }
-        progress.send(ready.take_persisted_messages());
-        let mut light = self.node.advance_append(ready);
-        if let Some(commit) = light.commit_index() {
-            self.node.mut_store().hard_state.commit = commit;
+        let number = ready.number();
+        let is_safe = if let Some(safety) = self.safety.as_mut() {
+            let (snapshot, records) = written_down(&ready, progress.decided.first());
+            let changes = decided.iter().any(|entry| change_of(entry).is_some());
+            let hard_state = self.node.raft.hard_state();
+            progress.persist = safety.ask(number, snapshot, records, (&hard_state, changes));
+            safety.send(messages);
+            progress.messages.append(&mut safety.release());
+            safety.oldest().is_none()
+        } else {
+            progress.messages.extend(messages);
+            true
+        };
+        self.node.advance_append_async(ready);
+        if is_safe {
+            self.node.on_persist_ready(number);
         }
-        progress.send(light.take_messages());
-        decided.extend(light.take_committed_entries());
+        for to in gone {
+            self.node.report_snapshot(to, SnapshotStatus::Failure);
+        }
+        self.given = decided.last().map_or(self.given, |entry| entry.index);
         progress.decided.extend(decided.into_iter().map(|entry| self.decide(entry)));
-        self.node.advance_apply();
+        self.advance_apply();
         let applied = self.node.raft.raft_log.applied;
         let needed = self.needed();
         self.node.mut_store().trim(applied, needed);
         self.settle();
-        Some(progress)
+    }
+
+    /// Tells the library what is applied. It wants to hear of what is safe only.
+    fn advance_apply(&mut self) {
+        let to = self.given.min(self.node.raft.raft_log.persisted);
+        if to > self.node.raft.raft_log.applied {
+            self.node.advance_apply_to(to);
+        }
+    }
+
+    /// The message as it travels; for a snapshot that is offered no more, who was to get it.
+    fn pack(&self, message: Message) -> Result<Envelope, u64> {
+        let (to, index) = (message.to, message.get_snapshot().get_metadata().index);
+        let mut envelope = Envelope::pack(message);
+        if envelope.has_snapshot() {
+            let offer = self.node.store().offered(index).ok_or(to)?;
+            envelope.put_snapshot(offer.state.clone(), offer.object.clone());
+        }
+        Ok(envelope)
     }
 
     /// Up to where the peer has the log, or will have it with its snapshot, that needs the most
@@ -378,11 +545,8 @@ impl Consensus {
         self.node.raft.prs().iter().any(|(id, peer)| *id != self.node.raft.id && short(peer))
     }
 
-    fn decide(&mut self, mut entry: Entry) -> Decided {
-        let index = entry.index;
-        let Some(change) = change_of(&entry) else {
-            return Decided::Entry { index, data: entry.take_data() };
-        };
+    fn decide(&mut self, entry: Entry) -> Decided {
+        let Some(change) = change_of(&entry) else { return Decided::of(entry) };
         let change = match self.node.apply_conf_change(&conf_change(&entry)) {
             Ok(members) => {
                 self.node.mut_store().members = members;
@@ -405,8 +569,9 @@ impl Consensus {
     /// from here on is kept for whoever gets it.
     pub(crate) fn cut(&mut self) -> Cut {
         let index = self.applied();
+        let term = self.node.raft.raft_log.term(index).unwrap_or_default();
         self.node.mut_store().hold(index);
-        Cut { index, members: self.node.store().members.clone() }
+        Cut { index, term, members: self.node.store().members.clone() }
     }
 
     /// No snapshot can be made.
@@ -415,8 +580,8 @@ impl Consensus {
     }
 
     /// Gives the state at `cut` to peers that lag behind the log.
-    pub(crate) fn offer_snapshot(&mut self, cut: Cut, data: Bytes) {
-        self.node.mut_store().offer(cut.index, cut.members, data);
+    pub(crate) fn offer_snapshot(&mut self, cut: Cut, snapshot: Snapshot) {
+        self.node.mut_store().offer(snapshot, cut.members);
         if !self.is_leader() {
             return;
         }
@@ -474,7 +639,7 @@ impl Consensus {
     }
 
     pub(crate) fn applied(&self) -> u64 {
-        self.node.raft.raft_log.applied
+        self.given
     }
 
     pub(crate) fn last(&self) -> u64 {
@@ -511,6 +676,31 @@ impl Consensus {
         let timeout = election + random.below(election);
         self.node.raft.set_randomized_election_timeout(timeout);
     }
+}
+
+/// The membership of that view, in the library's words.
+fn members_of(view: &View) -> ConfState {
+    let with = |role| {
+        let members = view.members.iter().filter(move |(_, other)| *other == role);
+        members.map(|(member, _)| member.id.0).collect()
+    };
+    ConfState { voters: with(Role::Voter), learners: with(Role::Learner), ..ConfState::default() }
+}
+
+/// The state and the entries of that, to be written down.
+fn written_down(
+    ready: &raft::Ready,
+    restored: Option<&Decided>,
+) -> (Option<Snapshot>, Vec<Record>) {
+    let mut records = Vec::with_capacity(ready.entries().len() + 2);
+    let mut snapshot = None;
+    if let Some(Decided::Snapshot(restored)) = restored {
+        let (index, term) = (restored.index, restored.term);
+        records.push(Record { kind: RecordKind::Restored, index, term, payload: Bytes::new() });
+        snapshot = Some(restored.clone());
+    }
+    records.extend(ready.entries().iter().map(record_of));
+    (snapshot, records)
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): enough for timeouts, and the same from the same seed.

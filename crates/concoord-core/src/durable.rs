@@ -18,6 +18,13 @@ pub struct Record {
     pub payload: Bytes,
 }
 
+impl Record {
+    /// Bytes that it takes, roughly.
+    pub(crate) const fn size(&self) -> usize {
+        size_of::<Self>() + self.payload.len()
+    }
+}
+
 /// What a [`Record`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -32,9 +39,11 @@ pub enum RecordKind {
     /// The log begins anew after that index and term, at a snapshot that is safe already:
     /// entries that were written before are void.
     Restored = 3,
-    /// With everything up to that index applied, the replica became the only member, in that
-    /// term.
+    /// With everything up to that index applied, the replica went on alone, in that term; the
+    /// payload is its view from then on.
     Alone = 4,
+    /// As [`RecordKind::Entry`], where the entry changes the members.
+    Change = 5,
 }
 
 impl RecordKind {
@@ -46,6 +55,7 @@ impl RecordKind {
             2 => Some(Self::Promise),
             3 => Some(Self::Restored),
             4 => Some(Self::Alone),
+            5 => Some(Self::Change),
             _ => None,
         }
     }

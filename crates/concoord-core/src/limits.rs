@@ -108,6 +108,10 @@ pub const LOG_BYTES_MAX: usize = 8 << 20;
 /// snapshot must arrive, and what is logged meanwhile after it, before this is full.
 pub const LOG_HELD_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of log that a durable replica writes before it writes its state down anew: a second or
+/// two of replay after a restart, about.
+pub const SNAPSHOT_LOG_BYTES: usize = 64 << 20;
+
 /// Bytes of an object's state in a snapshot.
 pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
 

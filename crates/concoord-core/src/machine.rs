@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
+use crate::durable::Snapshot;
 use crate::limits::RESULT_BYTES_MAX;
 use crate::log::Command;
 use crate::object::{Context, Interface, Object};
@@ -74,12 +75,6 @@ pub(crate) enum Effect {
 pub(crate) enum Ending {
     Closed,
     Expired,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Snapshot {
-    state: State,
-    object: Bytes,
 }
 
 impl Machine {
@@ -203,34 +198,28 @@ impl Machine {
         }
     }
 
-    /// The state with the object that belongs to it.
-    pub(crate) fn snapshot(&self) -> Option<Bytes> {
+    /// The object, written down, if it lives here.
+    pub(crate) fn object(&self) -> Option<Bytes> {
         match &self.hosting {
-            Hosting::Native(object) => {
-                Some(Self::pack(self.state.clone(), object.snapshot().into()))
-            }
+            Hosting::Native(object) => Some(object.snapshot().into()),
             Hosting::Worker(_) => None,
         }
     }
 
-    pub(crate) fn pack(state: State, object: Bytes) -> Bytes {
-        postcard::to_stdvec(&Snapshot { state, object }).expect("memory takes all bytes").into()
-    }
-
     /// Becomes the state of a snapshot. Returns the object's part where a worker must take it.
-    pub(crate) fn restore(&mut self, snapshot: &[u8]) -> Result<Option<Bytes>, String> {
-        let Snapshot { state, object } = postcard::from_bytes(snapshot)
+    pub(crate) fn restore(&mut self, snapshot: &Snapshot) -> Result<Option<Bytes>, String> {
+        let state = postcard::from_bytes(&snapshot.state)
             .map_err(|error| format!("the snapshot can't be read: {error}"))?;
         self.hosted.clear();
-        match &mut self.hosting {
-            Hosting::Native(native) => native.restore(&object)?,
-            Hosting::Worker(_) => {
-                self.state = state;
-                return Ok(Some(object));
-            }
+        let mut for_worker = None;
+        match (&mut self.hosting, &snapshot.object) {
+            (Hosting::Native(native), Some(object)) => native.restore(object)?,
+            (Hosting::Worker(_), Some(object)) => for_worker = Some(object.clone()),
+            // As it was loaded: a snapshot without an object is the first thing that is taken in.
+            (_, None) => {}
         }
         self.state = state;
-        Ok(None)
+        Ok(for_worker)
     }
 
     /// A digest of the whole state; of a worker's object, of all that it ever answered.
@@ -248,6 +237,10 @@ impl Machine {
 }
 
 impl State {
+    pub(crate) fn encode(&self) -> Bytes {
+        postcard::to_stdvec(self).expect("memory takes all bytes").into()
+    }
+
     fn finish(&mut self, session: SessionId, sequence: u64, outcome: &Outcome) {
         self.calls += 1;
         let (kind, bytes): (u64, &[u8]) = match outcome {

@@ -14,8 +14,10 @@ use bytes::Bytes;
 use self::calls::Clients;
 use self::members::Watch;
 use crate::call::{ConnectionId, Outcome};
-use crate::consensus::{Consensus, Cut, Decided, Progress, Random, Timing};
-use crate::durable::{Persist, Snapshot};
+use crate::consensus::{
+    Consensus, Cut, Decided, GENESIS, Progress, Random, Recovery, Replayed, Timing,
+};
+use crate::durable::{Persist, Record, Recovered, Snapshot};
 use crate::log::{Command, in_parts, unpack};
 pub use crate::machine::Hosting;
 use crate::machine::{Effect, Machine, State};
@@ -44,6 +46,11 @@ pub struct Config {
     pub session_timeout: Duration,
     /// Silence after which a member is removed, where the rest keeps a quorum.
     pub dead_timeout: Duration,
+    /// Bytes of log after which a durable replica writes its state down anew.
+    pub snapshot_bytes: usize,
+    /// How long the disk may take for what it is asked, before a leader hands on to one whose
+    /// disk is quicker.
+    pub disk_timeout: Duration,
     /// How long a bootstrap waits to be greeted by a cluster that it once belonged to, before it
     /// starts one.
     pub greeting: Duration,
@@ -189,6 +196,9 @@ pub struct Replica {
     rejoining: Option<&'static str>,
     /// A snapshot that the worker is writing.
     freezing: Option<Freezing>,
+    disk: Disk,
+    /// The view with which it goes on alone, as soon as that is safe.
+    alone: Option<View>,
     /// What waits for the end of the turn.
     actions: Vec<Action>,
     /// At the leader: something is on its way that another replica's clients wait for.
@@ -208,6 +218,21 @@ struct Freezing {
     number: u64,
     cut: Cut,
     state: State,
+    /// It is to be kept on the disk.
+    save: bool,
+}
+
+/// What a durable replica has its disk do.
+#[derive(Default)]
+struct Disk {
+    /// Bytes written since the last snapshot.
+    bytes: usize,
+    /// Bytes at which the next snapshot is due.
+    due: usize,
+    /// A snapshot is being made or written.
+    saving: bool,
+    /// The first thing that is not known to be safe, and since when it is asked for.
+    waits: Option<(u64, Duration)>,
 }
 
 /// Calls a second, over the last full second.
@@ -233,13 +258,20 @@ impl Replica {
         let cluster = ClusterId(random.next());
         Self {
             phase,
-            consensus: Consensus::join(config.member.id, timing, random.next()),
+            consensus: Consensus::join(
+                config.member.id,
+                timing,
+                random.next(),
+                config.member.durable,
+            ),
             machine: Machine::new(hosting, View::first(cluster, config.member.clone())),
             clients: Clients::default(),
             watch: Watch::default(),
             known: BTreeMap::new(),
             rejoining: None,
             freezing: None,
+            alone: None,
+            disk: Disk { due: config.snapshot_bytes, ..Disk::default() },
             actions: Vec::new(),
             followers_wait: false,
             ticks: 0,
@@ -252,6 +284,42 @@ impl Replica {
             rate: Rate::default(),
             config,
         }
+    }
+
+    /// A durable replica that was started again, with what it had written down.
+    ///
+    /// # Errors
+    /// If that makes no sense: a sentence for people.
+    pub fn recover(config: Config, hosting: Hosting, recovered: Recovered) -> Result<Self, String> {
+        let bytes = recovered.records.iter().map(Record::size).sum();
+        let (recovery, snapshot) = Recovery::new(recovered)?;
+        let mut this = Self::new(config, hosting);
+        this.disk.bytes = bytes;
+        this.restore(&snapshot)?;
+        for step in recovery.replayed() {
+            match step {
+                Replayed::Decided(decided) => this.apply(decided),
+                Replayed::Alone(view) => {
+                    if view.lineage > this.machine.state.view.lineage {
+                        this.machine.state.view = view;
+                    }
+                }
+            }
+        }
+        let Config { member, tick, election_timeout, heartbeat, seed, .. } = &this.config;
+        let timing = Timing::new(*tick, *election_timeout, *heartbeat);
+        let view = &this.machine.state.view;
+        let seed = Random(*seed).next();
+        this.consensus = Consensus::recover(recovery, view, member.id, timing, seed);
+        // What it led to besides was for those who were there then.
+        this.actions.retain(|action| matches!(action, Action::Worker(_)));
+        this.phase = Phase::Member;
+        this.view_changed();
+        let view = this.machine.state.view.clone();
+        if view.member(this.config.member.id).is_none() {
+            this.removed_by(&view);
+        }
+        Ok(this)
     }
 
     /// Takes an event in.
@@ -278,7 +346,8 @@ impl Replica {
             Event::Restored(Err(reason)) => {
                 self.stop(Err(format!("the object can't be restored: {reason}")));
             }
-            Event::Persisted(_) | Event::Saved(..) => {}
+            Event::Persisted(number) => self.persisted(number),
+            Event::Saved(index, result) => self.saved(index, result),
             Event::Leave => self.leave(),
         }
     }
@@ -305,6 +374,9 @@ impl Replica {
             self.propose();
             self.ask_reads();
             while let Some(progress) = self.progress() {
+                if let Some(persist) = progress.persist {
+                    self.persist(persist);
+                }
                 for message in progress.messages {
                     self.actions.push(Action::Send(message.to(), PeerMessage::Consensus(message)));
                 }
@@ -318,7 +390,7 @@ impl Replica {
                 break;
             }
         }
-        if self.consensus.snapshot_wanted().is_some() {
+        if self.consensus.snapshot_wanted().is_some() || self.is_save_due() {
             self.freeze();
         }
         if !self.serving && self.phase == Phase::Member && self.not_ready().is_none() {
@@ -378,18 +450,57 @@ impl Replica {
                     self.apply_change(change);
                 }
             }
-            Decided::Snapshot(data) => match self.machine.restore(&data) {
-                Ok(hosted) => {
-                    if let Some(object) = hosted {
-                        self.actions.push(Action::Worker(WorkerAction::Restore(object)));
-                    }
-                    self.freezing = None;
+            Decided::Snapshot(snapshot) => match self.restore(&snapshot) {
+                Ok(()) => {
                     self.known.clear();
                     self.clients.reply_kept(&self.machine.state.sessions, &mut self.actions);
                     self.view_changed();
                 }
                 Err(reason) => self.stop(Err(reason)),
             },
+        }
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<(), String> {
+        if let Some(object) = self.machine.restore(snapshot)? {
+            self.actions.push(Action::Worker(WorkerAction::Restore(object)));
+        }
+        if self.freezing.take().is_some_and(|freezing| freezing.save) {
+            self.disk.saving = false;
+        }
+        Ok(())
+    }
+
+    fn persist(&mut self, persist: Persist) {
+        self.disk.bytes += persist.records.iter().map(Record::size).sum::<usize>();
+        if persist.snapshot.is_some() {
+            self.disk.bytes = 0;
+        }
+        self.actions.push(Action::Persist(persist));
+    }
+
+    fn persisted(&mut self, number: u64) {
+        self.consensus.persisted(number);
+        if let Some(view) = self.alone.take_if(|_| !self.consensus.is_about_to_be_alone()) {
+            self.went_solo(view);
+        }
+    }
+
+    /// Whether so much was written since the last snapshot that it is time for another one.
+    fn is_save_due(&self) -> bool {
+        self.config.member.durable && self.disk.bytes >= self.disk.due && !self.disk.saving
+    }
+
+    fn saved(&mut self, index: u64, result: Result<(), String>) {
+        self.disk.saving = false;
+        match result {
+            Ok(()) => self.disk.due = self.config.snapshot_bytes,
+            Err(reason) => {
+                // The log goes on to grow; each failure is waited for twice as long.
+                self.disk.due = self.disk.due.saturating_mul(2);
+                let text = format!("the state at {index} could not be written down: {reason}");
+                self.note(tracing::Level::ERROR, text);
+            }
         }
     }
 
@@ -435,17 +546,22 @@ impl Replica {
         }
     }
 
-    /// Makes a snapshot of the state at this moment, at once or with the worker's help.
+    /// Makes a snapshot of the state at this moment, at once or with the worker's help: for a
+    /// peer that lags, for the disk, or for both.
     fn freeze(&mut self) {
         if self.freezing.is_some() {
             return;
         }
+        let save = self.is_save_due();
+        self.disk.saving |= save;
         let cut = self.consensus.cut();
-        if let Some(snapshot) = self.machine.snapshot() {
-            self.consensus.offer_snapshot(cut, snapshot);
+        if let Some(object) = self.machine.object() {
+            let state = self.machine.state.clone();
+            self.frozen_whole(cut, &state, object, save);
         } else {
             let number = self.machine.number();
-            self.freezing = Some(Freezing { number, cut, state: self.machine.state.clone() });
+            let state = self.machine.state.clone();
+            self.freezing = Some(Freezing { number, cut, state, save });
             self.actions.push(Action::Worker(WorkerAction::Snapshot(number)));
         }
     }
@@ -456,18 +572,34 @@ impl Replica {
         };
         match result {
             Ok(object) => {
-                self.consensus.offer_snapshot(freezing.cut, Machine::pack(freezing.state, object));
+                self.frozen_whole(freezing.cut, &freezing.state, object, freezing.save);
             }
             Err(reason) => {
                 self.consensus.give_up_snapshot();
-                self.note(tracing::Level::ERROR, format!("no snapshot of the object: {reason}"));
+                if freezing.save {
+                    self.saved(freezing.cut.index, Err(reason));
+                } else {
+                    let text = format!("no snapshot of the object: {reason}");
+                    self.note(tracing::Level::ERROR, text);
+                }
             }
         }
+    }
+
+    fn frozen_whole(&mut self, cut: Cut, state: &State, object: Bytes, save: bool) {
+        let (index, term, object) = (cut.index, cut.term, Some(object));
+        let snapshot = Snapshot { index, term, state: state.encode(), object };
+        if save {
+            self.disk.bytes = 0;
+            self.actions.push(Action::Save(snapshot.clone()));
+        }
+        self.consensus.offer_snapshot(cut, snapshot);
     }
 
     fn tick(&mut self) {
         self.ticks += 1;
         self.consensus.tick();
+        self.mind_disk();
         self.consensus.tell();
         if self.now >= self.rate.since + Duration::from_secs(1) {
             let calls = self.machine.state.calls;
@@ -488,12 +620,36 @@ impl Replica {
         }
     }
 
+    /// A leader whose disk does not keep up hands on to the voter that is furthest: it could
+    /// neither answer its clients nor be of use to others.
+    fn mind_disk(&mut self) {
+        let oldest = self.consensus.unpersisted();
+        let before = self.disk.waits.take_if(|(waits, _)| Some(*waits) == oldest);
+        self.disk.waits = before.or_else(|| oldest.map(|oldest| (oldest, self.now)));
+        let slow =
+            self.disk.waits.is_some_and(|(_, since)| since + self.config.disk_timeout < self.now);
+        if slow {
+            self.disk.waits = oldest.map(|oldest| (oldest, self.now));
+            let reason = format!("the disk took more than {:?}", self.config.disk_timeout);
+            if self.consensus.is_leader() && self.phase == Phase::Member {
+                self.hand_over(&reason);
+            }
+            self.note(tracing::Level::WARN, reason);
+        }
+    }
+
     /// Starts a cluster of this replica alone.
     fn bootstrap(&mut self) {
         let timing =
             Timing::new(self.config.tick, self.config.election_timeout, self.config.heartbeat);
-        self.consensus =
-            Consensus::bootstrap(self.config.member.id, timing, Random(self.config.seed).next());
+        let Member { id, durable, .. } = self.config.member;
+        let seed = Random(self.config.seed).next();
+        self.consensus = Consensus::bootstrap(id, timing, seed, durable);
+        let state = self.machine.state.encode();
+        let first = Snapshot { index: GENESIS, term: GENESIS, state, object: None };
+        if let Some(persist) = self.consensus.persist_first(first) {
+            self.persist(persist);
+        }
         self.phase = Phase::Member;
         self.view_changed();
     }

@@ -83,8 +83,10 @@ pub enum Purpose {
 pub struct Transfer {
     /// The message, without the state that its snapshot holds.
     pub message: PeerMessage,
-    /// Bytes of that state.
-    pub bytes: u64,
+    /// Bytes of that state, which come first.
+    pub state: u64,
+    /// Bytes of the object, where there is one.
+    pub object: Option<u64>,
 }
 
 /// The snapshot has arrived whole: so many bytes.

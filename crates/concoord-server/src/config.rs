@@ -29,6 +29,10 @@ pub struct ReplicaConfig {
     pub session_timeout: Duration,
     /// Silence after which a member is removed, where the rest keeps a quorum.
     pub dead_timeout: Duration,
+    /// Bytes of log after which a durable replica writes its state down anew.
+    pub snapshot_bytes: usize,
+    /// How long the disk may take before a leader hands on to a replica whose disk is quicker.
+    pub disk_timeout: Duration,
     /// How long a bootstrap waits to be greeted by a cluster that it once belonged to.
     pub greeting: Duration,
 }
@@ -125,6 +129,8 @@ impl ReplicaConfig {
             election_timeout: Duration::from_millis(1000),
             session_timeout: limits::SESSION_TIMEOUT,
             dead_timeout: limits::DEAD_TIMEOUT,
+            snapshot_bytes: limits::SNAPSHOT_LOG_BYTES,
+            disk_timeout: Duration::from_secs(1),
             greeting: Duration::from_millis(300),
         }
     }

@@ -131,6 +131,8 @@ impl Driver {
             heartbeat: config.heartbeat,
             session_timeout: config.session_timeout,
             dead_timeout: config.dead_timeout,
+            snapshot_bytes: config.snapshot_bytes,
+            disk_timeout: config.disk_timeout,
             greeting: config.greeting,
         };
         let shell = Rc::new(Shell::new(Replica::new(core, hosting), source, process));

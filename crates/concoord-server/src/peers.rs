@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use concoord_core::durable::Snapshot;
 use concoord_core::limits::{CHUNK_BYTES, FRAME_BYTES_MAX, HELLO_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use concoord_core::replica::{Contact, Event};
 use concoord_core::view::ReplicaId;
@@ -306,12 +307,15 @@ async fn receive(
     from: ReplicaId,
 ) -> Result<(), ReadError> {
     let frame = next(reader, FRAME_BYTES_MAX, &shell.peer_room).await?;
-    let Transfer { mut message, bytes } = read_message(&frame)?;
-    let state = assemble(reader, bytes, &shell.peer_room).await?;
+    let Transfer { mut message, state, object } = read_message(&frame)?;
+    let bytes = state.saturating_add(object.unwrap_or(0));
+    let (state_bytes, mut whole) = (state, assemble(reader, bytes, &shell.peer_room).await?);
+    let state = whole.split_to(usize::try_from(state_bytes).unwrap_or(usize::MAX));
+    let object = object.map(|_| whole);
     let PeerMessage::Consensus(envelope) = &mut message else {
         return Err(FrameError::Malformed("a transfer without a snapshot".into()).into());
     };
-    envelope.put_snapshot(state);
+    envelope.put_snapshot(state, object);
     shell.post(Event::Message(from, message));
     connection.push(&Received(bytes));
     Ok(connection.drained().await?)
@@ -347,9 +351,9 @@ async fn transfer(
     to: ReplicaId,
     address: SocketAddr,
     message: PeerMessage,
-    state: Bytes,
+    state: Snapshot,
 ) {
-    let bytes = state.len();
+    let bytes = state.size();
     let sent = hand_over(&shell, to, address, message, state).await;
     match &sent {
         Ok(()) => tracing::info!("replica {to} at {address} has the snapshot ({bytes} bytes)"),
@@ -363,27 +367,32 @@ async fn hand_over(
     to: ReplicaId,
     address: SocketAddr,
     message: PeerMessage,
-    mut state: Bytes,
+    snapshot: Snapshot,
 ) -> Result<(), DialError> {
     let greeted = timeout(DIAL_TIMEOUT, greet(shell, address, Purpose::Snapshot)).await;
     let (connection, mut reader, welcome) = greeted.map_err(|_| DialError::Silent)??;
     if !matches!(&welcome, Welcome::Peer { member, .. } if member.id == to) {
         return Err(DialError::Welcome(welcome));
     }
-    let bytes = state.len() as u64;
-    connection.push(&Transfer { message, bytes });
-    let mut told = Instant::now();
-    while !state.is_empty() {
-        connection.push(&state.split_to(CHUNK_BYTES.min(state.len())));
-        let stalled = |_| io::Error::from(io::ErrorKind::TimedOut);
-        timeout(TRANSFER_STALL, connection.drained()).await.map_err(stalled)??;
-        if told.elapsed() > PROGRESS {
-            told = Instant::now();
-            let left = state.len();
-            tracing::info!("snapshot to replica {to}: {left} of {bytes} bytes to go");
+    let bytes = snapshot.size() as u64;
+    let Snapshot { state, object, .. } = snapshot;
+    let sizes = (state.len() as u64, object.as_ref().map(|object| object.len() as u64));
+    connection.push(&Transfer { message, state: sizes.0, object: sizes.1 });
+    let (mut told, mut sent) = (Instant::now(), 0);
+    for mut part in std::iter::once(state).chain(object) {
+        while !part.is_empty() {
+            let chunk = part.split_to(CHUNK_BYTES.min(part.len()));
+            sent += chunk.len();
+            connection.push(&chunk);
+            let stalled = |_| io::Error::from(io::ErrorKind::TimedOut);
+            timeout(TRANSFER_STALL, connection.drained()).await.map_err(stalled)??;
+            if told.elapsed() > PROGRESS {
+                told = Instant::now();
+                tracing::info!("snapshot to replica {to}: {sent} of {bytes} bytes are sent");
+            }
+            // Others' turns come between two chunks.
+            tokio::task::yield_now().await;
         }
-        // Others' turns come between two chunks.
-        tokio::task::yield_now().await;
     }
     connection.drained().await?;
     let frame = next(&mut reader, HELLO_BYTES_MAX, &shell.peer_room).await?;

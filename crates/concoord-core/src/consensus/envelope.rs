@@ -4,10 +4,10 @@ use bytes::Bytes;
 use protobuf::Message as _;
 use raft::eraftpb::{
     ConfChangeSingle, ConfChangeType, ConfChangeV2, Entry, EntryType, Message, MessageType,
-    Snapshot,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::durable::{Record, RecordKind, Snapshot};
 use crate::view::{Change, ReplicaId};
 
 /// A message of the consensus library, in our own encoding: its protobuf parser never sees the
@@ -49,7 +49,8 @@ struct WireSnapshot {
     term: u64,
     voters: Vec<u64>,
     learners: Vec<u64>,
-    data: Bytes,
+    state: Bytes,
+    object: Option<Bytes>,
 }
 
 /// The kinds of message that travel, by their number on the wire.
@@ -90,16 +91,40 @@ impl Envelope {
         )
     }
 
+    /// Whether it brings a snapshot.
+    #[must_use]
+    pub const fn has_snapshot(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    /// Whether its sender promises something by it: a vote, or that it has an entry. Such a
+    /// message is sent once that is safe on its disk.
+    pub(super) fn promises(&self) -> bool {
+        matches!(
+            KINDS.get(usize::from(self.kind)),
+            Some(
+                MessageType::MsgAppendResponse
+                    | MessageType::MsgRequestVote
+                    | MessageType::MsgRequestVoteResponse
+            )
+        )
+    }
+
     /// Takes the state of a snapshot out, to be sent on a connection of its own; `None` for all
     /// other messages. [`Envelope::put_snapshot`] puts it back at the other end.
-    pub fn take_snapshot(&mut self) -> Option<Bytes> {
-        self.snapshot.as_mut().map(|snapshot| std::mem::take(&mut snapshot.data))
+    pub fn take_snapshot(&mut self) -> Option<Snapshot> {
+        self.snapshot.as_mut().map(|snapshot| Snapshot {
+            index: snapshot.index,
+            term: snapshot.term,
+            state: std::mem::take(&mut snapshot.state),
+            object: snapshot.object.take(),
+        })
     }
 
     /// Puts the state of a snapshot back in.
-    pub fn put_snapshot(&mut self, data: Bytes) {
+    pub fn put_snapshot(&mut self, state: Bytes, object: Option<Bytes>) {
         if let Some(snapshot) = self.snapshot.as_mut() {
-            snapshot.data = data;
+            (snapshot.state, snapshot.object) = (state, object);
         }
     }
 
@@ -173,8 +198,8 @@ impl WireEntry {
 }
 
 impl WireSnapshot {
-    fn pack(mut snapshot: Snapshot) -> Self {
-        let data = snapshot.take_data();
+    /// Without its state: the library has none.
+    fn pack(snapshot: raft::eraftpb::Snapshot) -> Self {
         let metadata = snapshot.get_metadata();
         let members = metadata.get_conf_state();
         Self {
@@ -182,18 +207,18 @@ impl WireSnapshot {
             term: metadata.term,
             voters: members.get_voters().to_vec(),
             learners: members.get_learners().to_vec(),
-            data,
+            state: Bytes::new(),
+            object: None,
         }
     }
 
-    fn unpack(self) -> Snapshot {
-        let mut snapshot = Snapshot::default();
+    fn unpack(self) -> raft::eraftpb::Snapshot {
+        let mut snapshot = raft::eraftpb::Snapshot::default();
         let metadata = snapshot.mut_metadata();
         metadata.index = self.index;
         metadata.term = self.term;
         metadata.mut_conf_state().voters = self.voters;
         metadata.mut_conf_state().learners = self.learners;
-        snapshot.set_data(self.data);
         snapshot
     }
 }
@@ -226,6 +251,32 @@ pub(super) fn change_of(entry: &Entry) -> Option<Change> {
         postcard::from_bytes(&entry.context)
             .expect("a change is written by change_entry on every replica"),
     )
+}
+
+/// The entry as it is written down.
+pub(super) fn record_of(entry: &Entry) -> Record {
+    let (kind, payload) = if entry.get_entry_type() == EntryType::EntryConfChangeV2 {
+        (RecordKind::Change, entry.context.clone())
+    } else {
+        (RecordKind::Entry, entry.data.clone())
+    };
+    Record { kind, index: entry.index, term: entry.term, payload }
+}
+
+/// The entry that was written down as that record.
+///
+/// # Errors
+/// If it is none.
+pub(super) fn entry_of(record: Record) -> Result<Entry, String> {
+    let mut entry = if record.kind == RecordKind::Change {
+        let change = postcard::from_bytes(&record.payload)
+            .map_err(|error| format!("entry {} can't be read: {error}", record.index))?;
+        change_entry(&change)
+    } else {
+        Entry { data: record.payload, ..Entry::default() }
+    };
+    (entry.index, entry.term) = (record.index, record.term);
+    Ok(entry)
 }
 
 /// What the library is told of that entry.

@@ -3,10 +3,10 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
+use crate::durable;
 use crate::limits::{LOG_BYTES_MAX, LOG_HELD_BYTES_MAX};
 
 /// Entries from the one after `cut` on, and what a restart of the library needs.
@@ -18,8 +18,9 @@ pub(super) struct MemoryLog {
     bytes: usize,
     pub(super) hard_state: HardState,
     pub(super) members: ConfState,
-    /// The state that a lagging peer can start from, while one needs it.
-    offer: Option<Snapshot>,
+    /// The state that a lagging peer can start from, while one needs it, and what the library
+    /// knows of it.
+    offer: Option<(durable::Snapshot, Snapshot)>,
     /// Where the snapshot is cut that is being made or under way: what follows is kept for it.
     held: Option<u64>,
     /// The peer that the library could not give a snapshot.
@@ -75,15 +76,18 @@ impl MemoryLog {
         }
     }
 
-    /// The state after the entry `index`, for peers that need what is cut off.
-    pub(super) fn offer(&mut self, index: u64, members: ConfState, data: Bytes) {
-        let Ok(term) = self.term(index) else { return };
-        let mut snapshot = Snapshot::default();
-        snapshot.mut_metadata().index = index;
-        snapshot.mut_metadata().term = term;
-        snapshot.mut_metadata().set_conf_state(members);
-        snapshot.set_data(data);
-        self.offer = Some(snapshot);
+    /// A state, for peers that need what is cut off.
+    pub(super) fn offer(&mut self, snapshot: durable::Snapshot, members: ConfState) {
+        let mut known = Snapshot::default();
+        known.mut_metadata().index = snapshot.index;
+        known.mut_metadata().term = snapshot.term;
+        known.mut_metadata().set_conf_state(members);
+        self.offer = Some((snapshot, known));
+    }
+
+    /// The state that is offered, if it is that after the entry `index`.
+    pub(super) fn offered(&self, index: u64) -> Option<&durable::Snapshot> {
+        self.offer.as_ref().map(|(snapshot, _)| snapshot).filter(|offer| offer.index == index)
     }
 
     pub(super) fn withdraw_offer(&mut self) {
@@ -165,9 +169,7 @@ impl Storage for MemoryLog {
 
     fn snapshot(&self, index_min: u64, to: u64) -> raft::Result<Snapshot> {
         match &self.offer {
-            Some(offer) if offer.get_metadata().index >= index_min.max(self.cut.0) => {
-                Ok(offer.clone())
-            }
+            Some((offer, known)) if offer.index >= index_min.max(self.cut.0) => Ok(known.clone()),
             _ => {
                 self.wanted.set(Some(to));
                 Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))

@@ -9,7 +9,7 @@ impl Trio {
         let voter = |id: u64| {
             let members = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
             let log = MemoryLog::after(GENESIS, GENESIS, members);
-            Consensus::over(log, ReplicaId(id), timing, id, GENESIS)
+            Consensus::over(log, ReplicaId(id), timing, id, GENESIS, None)
         };
         let mut this = Self((1..=3).map(voter).collect());
         this.0[0].campaign();

@@ -153,16 +153,21 @@ impl Replica {
     }
 
     fn ask_to_leave(&mut self) {
-        let me = self.config.member.id;
         if self.consensus.is_leader() {
-            let others = self.machine.state.view.voters().filter(|voter| voter.id != me);
-            if let Some(heir) =
-                others.max_by_key(|voter| self.consensus.matched(voter.id)).map(|voter| voter.id)
-            {
-                self.consensus.transfer(heir);
-            }
+            self.hand_over("this replica leaves");
         } else if let Some(leader) = self.consensus.leader() {
             self.actions.push(Action::Send(leader, PeerMessage::Leave));
+        }
+    }
+
+    /// Hands the leadership to the voter that is furthest, if there is another one.
+    pub(super) fn hand_over(&mut self, reason: &str) {
+        let me = self.config.member.id;
+        let others = self.machine.state.view.voters().filter(|voter| voter.id != me);
+        let heir = others.max_by_key(|voter| self.consensus.matched(voter.id));
+        if let Some(Member { id, address, .. }) = heir.cloned() {
+            self.note(tracing::Level::INFO, format!("{reason}: the leadership goes to {address}"));
+            self.consensus.transfer(id);
         }
     }
 
@@ -309,17 +314,34 @@ impl Replica {
             [first, second] if *second == me => *first,
             _ => return,
         };
+        if self.alone.is_some() {
+            return;
+        }
         let proven = self.watch.is_dead(other) && self.watch.met.contains(&other);
         if !proven || self.consensus.may_grow() {
             return;
         }
         let gone = view.member(other).map(|member| member.address.to_string()).unwrap_or_default();
         let text = format!("the process of {gone} is gone, going on as the only replica");
-        let others = view.members.iter().map(|(member, _)| member.id).filter(|id| *id != me);
-        self.actions.extend(others.map(Action::HangUp));
+        let mut alone = view.clone();
+        alone.go_solo(me);
         self.note(tracing::Level::WARN, text);
-        self.consensus.go_solo();
-        self.machine.state.view.go_solo(me);
+        match self.consensus.go_solo(&alone) {
+            None => self.went_solo(alone),
+            // Nobody is told before it is safe: who hears of it gives up what it holds.
+            Some(persist) => {
+                self.persist(persist);
+                self.alone = Some(alone);
+            }
+        }
+    }
+
+    pub(super) fn went_solo(&mut self, view: View) {
+        let me = self.config.member.id;
+        let before = std::mem::replace(&mut self.machine.state.view, view);
+        self.watch.joining.retain(|id, _| before.member(*id).is_none());
+        let others = before.members.iter().map(|(member, _)| member.id).filter(|id| *id != me);
+        self.actions.extend(others.map(Action::HangUp));
         self.view_changed();
     }
 
@@ -351,8 +373,10 @@ impl Replica {
     /// The others say that this replica is no member any more.
     pub(super) fn removed_by(&mut self, view: &View) {
         let mine = &self.machine.state.view;
+        // Whoever is of an earlier lineage is left behind, even if it is a member again under the
+        // id that it had: its log may hold what was never decided.
         if (view.lineage, view.number) < (mine.lineage, mine.number)
-            || view.member(self.config.member.id).is_some()
+            || view.member(self.config.member.id).is_some() && view.lineage == mine.lineage
         {
             return;
         }

@@ -78,11 +78,14 @@ impl Replica {
             (Some(_), None) => welcome(),
             (Some(view), Some((cluster, lineage, number))) if view.cluster == cluster => {
                 let behind = (lineage, number) <= (view.lineage, view.number);
-                if behind
-                    && view.member(hello.member.id).is_none()
-                    && hello.purpose != Purpose::Greet
-                {
+                let unknown = view.member(hello.member.id).is_none();
+                if hello.purpose == Purpose::Greet {
+                    welcome()
+                } else if lineage < view.lineage || behind && unknown {
                     Welcome::Removed(view.clone())
+                } else if lineage > view.lineage {
+                    // Its log goes on from where somebody went on alone. It will tell us so.
+                    Welcome::NotYet("this replica was left behind and is about to join anew".into())
                 } else {
                     welcome()
                 }

@@ -123,6 +123,83 @@ fn calls_of_a_hosted_object_survive_faults() {
     });
 }
 
+/// Replicas with disks, all of which may die at once: what was acknowledged is there when they
+/// are back.
+#[test]
+fn durable_calls_survive_faults() {
+    for_seeds("durable_calls_survive_faults", |seed| {
+        let mut world = World::new(seed ^ 0xD15C_0000);
+        world.durable = true;
+        world.hosted = world.dice.chance(30);
+        world.snapshot_bytes = [2_000, 10_000, 1_000_000][world.dice.below(3) as usize];
+        let replicas = [1, 1, 2, 2, 3, 3, 3, 4, 5][world.dice.below(9) as usize];
+        cluster(&mut world, replicas);
+        for _ in 0..1 + world.dice.below(5) {
+            let calls = 20 + world.dice.below(150) as usize;
+            world.add_client(calls);
+        }
+        for _ in 0..8 + world.dice.below(16) {
+            let end = world.now + world.dice.below(SECOND);
+            world.run_until(end, |_| false);
+            durable_fault(&mut world, replicas);
+        }
+        world.heal();
+        // Those who are told to stop do so before they are started again.
+        let end = world.now + 3 * SECOND;
+        world.run_until(end, |_| false);
+        for node in shuffled(&mut world, replicas) {
+            restart(&mut world, node);
+        }
+        settle_and_check(&mut world);
+    });
+}
+
+fn shuffled(world: &mut World, count: usize) -> Vec<usize> {
+    let mut left: Vec<usize> = (0..count).collect();
+    let mut next =
+        |left: &mut Vec<usize>| left.swap_remove(world.dice.below(left.len() as u64) as usize);
+    (0..count).map(|_| next(&mut left)).collect()
+}
+
+/// Starts a replica that is down by the command that it was started with first.
+fn restart(world: &mut World, node: usize) {
+    if !world.is_up(node) {
+        let bootstrap = if node == 0 { vec![] } else { vec![world.address(0)] };
+        world.start(node, bootstrap);
+    }
+}
+
+fn durable_fault(world: &mut World, replicas: usize) {
+    let node = world.dice.below(replicas as u64) as usize;
+    let other = world.dice.below(replicas as u64) as usize;
+    match world.dice.below(14) {
+        0..=2 if world.is_up(node) => world.crash(node),
+        3 if world.is_up(node) => world.leave(node),
+        4 => {
+            for node in world.up() {
+                world.crash(node);
+            }
+        }
+        5..=7 => restart(world, node),
+        8 if node != other => {
+            world.sever(node, other);
+            if world.dice.chance(70) {
+                world.sever(other, node);
+            }
+        }
+        9 => world.loss_percent = 50 + world.dice.below(200),
+        10 if world.is_up(node) => {
+            let time = world.dice.below(3 * SECOND);
+            world.pause(node, time);
+        }
+        11 | 12 => {
+            let time = world.dice.below(2 * SECOND);
+            world.slow_disk(node, time);
+        }
+        _ => world.heal(),
+    }
+}
+
 /// Lets clients call while fault after fault befalls the cluster, then looks at what they saw.
 fn befall(world: &mut World, replicas: usize, calls_max: u64) {
     for _ in 0..1 + world.dice.below(5) {

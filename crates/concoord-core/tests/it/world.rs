@@ -2,6 +2,7 @@
 //! from one seed and in virtual time.
 
 mod clients;
+mod disk;
 mod workers;
 
 use std::cmp::Reverse;
@@ -12,12 +13,14 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use concoord_core::call::ConnectionId;
+use concoord_core::durable::Snapshot;
 use concoord_core::limits::FRAME_BYTES_MAX;
 use concoord_core::replica::{Action, Config, Event, Hosting, Replica};
 use concoord_core::view::{Member, Process, ReplicaId, Role, View};
 use concoord_core::wire::{Answer, PeerMessage, Purpose, Request, Welcome, write_frame};
 
 use self::clients::Client;
+use self::disk::Disk;
 use self::workers::Worker;
 use crate::dice::Dice;
 use crate::history::Operation;
@@ -47,6 +50,9 @@ enum Happening {
     ClientTimer(usize, u64),
     /// The worker of that node of that life has time for the next thing.
     Work(usize, u64),
+    /// What was written up to that number is safe.
+    Synced(usize, u64, u64),
+    Saved(usize, u64, Snapshot),
 }
 
 struct Node {
@@ -59,6 +65,7 @@ struct Node {
     /// What came in while it was paused.
     waiting: Vec<Event>,
     worker: Worker,
+    disk: Disk,
     served: bool,
     pub(crate) stopped: Option<Result<String, String>>,
 }
@@ -88,6 +95,10 @@ pub(crate) struct World {
     pub(crate) loss_percent: u64,
     /// Whether the list lives in a worker of each replica.
     pub(crate) hosted: bool,
+    /// Whether replicas write down what they promise.
+    pub(crate) durable: bool,
+    /// Bytes of log after which they write their state down anew.
+    pub(crate) snapshot_bytes: usize,
     /// Nodes whose worker can't append an item below zero.
     pub(crate) crashes: BTreeSet<usize>,
     /// Whether clients append such items at times.
@@ -98,6 +109,7 @@ pub(crate) struct World {
     pub(crate) measured: bool,
     /// Bytes that were forwarded, where that is so.
     pub(crate) forwarded: usize,
+    traced: bool,
     /// How long a snapshot travels, on a connection of its own; 0 for as long as any message.
     pub(crate) snapshot_time: Time,
 }
@@ -128,12 +140,22 @@ impl World {
             same_host,
             loss_percent: 0,
             hosted: false,
+            durable: false,
+            snapshot_bytes: 20_000,
             crashes: BTreeSet::new(),
             poisoned: false,
             padding: 0,
             measured: false,
             forwarded: 0,
             snapshot_time: 0,
+            traced: std::env::var_os("SIM_TRACE").is_some(),
+        }
+    }
+
+    /// Shown by `SIM_TRACE=1 SIM_SEED=n`: what befell that node.
+    fn tell(&self, node: usize, what: impl FnOnce() -> String) {
+        if self.traced {
+            eprintln!("{:>10} node {node}: {}", self.now, what());
         }
     }
 
@@ -156,6 +178,7 @@ impl World {
             paused_until: 0,
             waiting: Vec::new(),
             worker: Worker::default(),
+            disk: Disk::default(),
             served: false,
             stopped: None,
         });
@@ -166,12 +189,23 @@ impl World {
         self.nodes[node].address
     }
 
-    pub(crate) fn start(&mut self, node: usize, bootstrap: Vec<SocketAddr>) {
-        let id = ReplicaId(self.dice.roll() | 1);
+    pub(crate) fn start(&mut self, node: usize, mut bootstrap: Vec<SocketAddr>) {
+        self.tell(node, || format!("start {bootstrap:?}"));
+        let mut id = ReplicaId(self.dice.roll() | 1);
         let seed = self.dice.roll();
+        // Whatever was on its way to the disk may have arrived.
+        let extra = if self.durable { self.dice.below(4) as usize } else { 0 };
         let there = &mut self.nodes[node];
+        let mut recovered = None;
+        if self.durable {
+            match there.disk.recover(extra) {
+                Some((own, found)) => (id, recovered) = (own, Some(found)),
+                None => there.disk.begin(id),
+            }
+            bootstrap.extend(&there.disk.rejoin);
+        }
         let process = Some(process(node, there.life + 1));
-        let member = Member { id, address: there.address, process, durable: false };
+        let member = Member { id, address: there.address, process, durable: self.durable };
         there.list = Arc::default();
         let hosting = if self.hosted {
             Hosting::Worker(LIST.clone())
@@ -179,21 +213,24 @@ impl World {
             Hosting::Native(Box::new(List(Arc::clone(&there.list))))
         };
         there.worker = Worker::default();
-        there.replica = Some(Replica::new(
-            Config {
-                member,
-                bootstrap,
-                runtime: String::new(),
-                seed,
-                tick: Duration::from_micros(TICK),
-                election_timeout: Duration::from_millis(500),
-                heartbeat: Duration::from_millis(50),
-                session_timeout: Duration::from_secs(10),
-                dead_timeout: Duration::from_secs(3),
-                greeting: Duration::from_millis(300),
-            },
-            hosting,
-        ));
+        let config = Config {
+            member,
+            bootstrap,
+            runtime: String::new(),
+            seed,
+            tick: Duration::from_micros(TICK),
+            election_timeout: Duration::from_millis(500),
+            heartbeat: Duration::from_millis(50),
+            session_timeout: Duration::from_secs(10),
+            dead_timeout: Duration::from_secs(3),
+            snapshot_bytes: self.snapshot_bytes,
+            disk_timeout: Duration::from_secs(1),
+            greeting: Duration::from_millis(300),
+        };
+        there.replica = Some(match recovered {
+            Some(recovered) => Replica::recover(config, hosting, recovered).unwrap(),
+            None => Replica::new(config, hosting),
+        });
         there.id = id;
         there.life += 1;
         there.stopped = None;
@@ -228,6 +265,7 @@ impl World {
 
     /// kill -9.
     pub(crate) fn crash(&mut self, node: usize) {
+        self.tell(node, || "dies".into());
         self.nodes[node].replica = None;
         self.nodes[node].paused_until = 0;
         self.break_streams(node);
@@ -296,6 +334,7 @@ impl World {
         self.loss_percent = 0;
         for node in &mut self.nodes {
             node.paused_until = 0;
+            node.disk.slow = 0;
         }
     }
 
@@ -433,18 +472,30 @@ impl World {
                 self.connect(client);
             }
             Happening::Work(node, life) if self.nodes[node].life == life => self.work(node),
+            Happening::Synced(node, life, number) if self.lives_on(node, life) => {
+                self.synced(node, number);
+            }
+            Happening::Saved(node, life, snapshot) if self.lives_on(node, life) => {
+                self.snapshot_saved(node, snapshot);
+            }
             Happening::Tick(..)
             | Happening::Work(..)
+            | Happening::Synced(..)
+            | Happening::Saved(..)
             | Happening::Dial(..)
             | Happening::Hear(..)
             | Happening::ClientTimer(..) => {}
         }
     }
 
+    fn lives_on(&self, node: usize, life: u64) -> bool {
+        self.nodes[node].life == life && self.is_up(node)
+    }
+
     fn deliver(&mut self, from: usize, to: usize, message: PeerMessage) {
         let (id, life) = (self.nodes[from].id, self.nodes[to].life);
         if let PeerMessage::Consensus(envelope) = &message
-            && envelope.clone().take_snapshot().is_some()
+            && envelope.has_snapshot()
         {
             let sender = self.nodes[from].life;
             self.at(
@@ -488,13 +539,17 @@ impl World {
             Action::Contacts => self.dial(node),
             Action::Serving => self.nodes[node].served = true,
             Action::Stop(reason) => {
+                self.tell(node, || format!("stop {reason:?}"));
                 self.nodes[node].replica = None;
                 self.nodes[node].stopped = Some(reason);
                 self.break_streams(node);
                 self.tell_death(node);
             }
-            Action::Restart(bootstrap, _) => {
+            Action::Restart(bootstrap, reason) => {
+                self.tell(node, || format!("restart {bootstrap:?} {reason:?}"));
                 self.break_streams(node);
+                self.nodes[node].disk = Disk::default();
+                self.nodes[node].disk.rejoin.clone_from(&bootstrap);
                 self.start(node, bootstrap);
             }
             Action::Disconnect(connection) => {
@@ -505,8 +560,16 @@ impl World {
                     self.show_death(node, id, process);
                 }
             }
-            Action::Persist(_) | Action::Save(_) => unreachable!("nobody here is durable"),
-            Action::View(_) | Action::Note(..) => {}
+            Action::Persist(persist) => self.persist(node, persist),
+            Action::Save(snapshot) => self.save(node, snapshot),
+            Action::Note(_, text) => self.tell(node, || text),
+            Action::View(view) => self.tell(node, || {
+                let member = |(member, role): &(Member, Role)| {
+                    format!(" {} {} {role:?}", member.address.port(), member.id)
+                };
+                let members: Vec<String> = view.members.iter().map(member).collect();
+                format!("view {} of lineage {}:{}", view.number, view.lineage, members.join(","))
+            }),
             Action::Worker(action) => self.ask_worker(node, action),
         }
     }
@@ -530,7 +593,7 @@ impl World {
             }
         }
         let is_snapshot = matches!(&message, PeerMessage::Consensus(envelope)
-            if self.snapshot_time > 0 && envelope.clone().take_snapshot().is_some());
+            if self.snapshot_time > 0 && envelope.has_snapshot());
         if is_snapshot {
             let (when, stream) = (self.now + self.snapshot_time, stream.number);
             self.at(when, Happening::Deliver { from, to, stream, message: Box::new(message) });

@@ -1,0 +1,241 @@
+//! What a durable replica has written down and what it may say meanwhile.
+//!
+//! A leader sends its entries before they are safe with itself (Ongaro 2014, section 10.2.1):
+//! its own disk and those of its followers work side by side, and it counts itself among those
+//! who have an entry only once it is safe. A vote, or that an entry has been taken in, is said
+//! when that is safe and not before.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use raft::eraftpb::{ConfState, Entry, HardState};
+
+use super::envelope::entry_of;
+use super::memory::MemoryLog;
+use super::{Decided, Envelope};
+use crate::durable::{Persist, Record, RecordKind, Recovered, Snapshot};
+use crate::view::View;
+
+/// What is on its way to the disk.
+#[derive(Default)]
+pub(super) struct Safety {
+    /// The latest [`Persist::number`].
+    asked: u64,
+    /// What is not known to be safe: that number, and the library's number of what it is.
+    pending: VecDeque<(u64, u64)>,
+    /// The library's number of what came last, whether it had to be written or not.
+    ready: u64,
+    /// Messages, and what must be safe before each is sent.
+    held: Vec<(u64, Envelope)>,
+    /// Messages that may be sent.
+    released: Vec<Envelope>,
+    /// The latest promise that nobody may hear more from here before it is safe.
+    promise: u64,
+    /// What was written last of what was promised.
+    promised: HardState,
+    /// The replica goes on alone, in that term, once that number is safe.
+    pub(super) alone: Option<(u64, u64)>,
+}
+
+impl Safety {
+    /// Takes in what one step of the library leads to; `changes` says that it decides on a change
+    /// of the members.
+    ///
+    /// That more is decided can be found out again, and is written beside other things only: so
+    /// whoever has an entry knows, after a restart, all that was decided when it came. A change
+    /// of the members is written at once, and nobody hears more from here before it is safe: a
+    /// replica that is started again must not count by a membership that others know to be over.
+    pub(super) fn ask(
+        &mut self,
+        ready: u64,
+        snapshot: Option<Snapshot>,
+        mut records: Vec<Record>,
+        (now, changes): (&HardState, bool),
+    ) -> Option<Persist> {
+        self.ready = ready;
+        let promises = (now.term, now.vote) != (self.promised.term, self.promised.vote) || changes;
+        if promises || !records.is_empty() && now.commit > self.promised.commit {
+            let payload = Bytes::copy_from_slice(&now.vote.to_le_bytes());
+            let (kind, index, term) = (RecordKind::Promise, now.commit, now.term);
+            records.push(Record { kind, index, term, payload });
+            self.promised = now.clone();
+        }
+        let persist = (!records.is_empty()).then(|| self.number(snapshot, records));
+        if promises {
+            self.promise = self.asked;
+        }
+        persist
+    }
+
+    /// Sends what may be sent; the rest waits.
+    pub(super) fn send(&mut self, messages: Vec<Envelope>) {
+        for message in messages {
+            let needed = if message.promises() { self.asked } else { self.promise };
+            if self.oldest().is_none_or(|oldest| needed < oldest) {
+                self.released.push(message);
+            } else {
+                self.held.push((needed, message));
+            }
+        }
+    }
+
+    /// Has the state written down that the log begins with.
+    pub(super) fn ask_first(&mut self, snapshot: Snapshot) -> Persist {
+        let (kind, index, term) = (RecordKind::Restored, snapshot.index, snapshot.term);
+        self.number(Some(snapshot), vec![Record { kind, index, term, payload: Bytes::new() }])
+    }
+
+    fn number(&mut self, snapshot: Option<Snapshot>, records: Vec<Record>) -> Persist {
+        self.asked += 1;
+        self.pending.push_back((self.asked, self.ready));
+        Persist { number: self.asked, snapshot, records }
+    }
+
+    /// Has it written down that the replica is alone.
+    pub(super) fn ask_alone(&mut self, record: Record) -> Persist {
+        let term = record.term;
+        let persist = self.number(None, vec![record]);
+        self.alone = Some((persist.number, term));
+        persist
+    }
+
+    /// Up to that number all is safe; returns up to what the library is to be told so.
+    pub(super) fn persisted(&mut self, number: u64) -> Option<u64> {
+        let done = self.pending.partition_point(|(asked, _)| *asked <= number);
+        let safe = self.pending.drain(..done).next_back().map(|(_, ready)| ready);
+        let held = std::mem::take(&mut self.held).into_iter();
+        let (free, held): (Vec<_>, _) = held.partition(|(needed, _)| *needed <= number);
+        self.held = held;
+        self.released.extend(free.into_iter().map(|(_, message)| message));
+        if self.pending.is_empty() { safe.map(|_| self.ready) } else { safe }
+    }
+
+    /// The library begins anew: what it is told next is of its new life.
+    pub(super) fn forget_readies(&mut self) {
+        self.pending.clear();
+        self.held.clear();
+        self.released.clear();
+        self.ready = 0;
+    }
+
+    /// Messages that may be sent now.
+    pub(super) fn release(&mut self) -> Vec<Envelope> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// The first number that is not known to be safe.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.pending.front().map(|(asked, _)| *asked)
+    }
+}
+
+/// What a replica finds of its log when it is started again.
+pub(crate) struct Recovery {
+    /// Where the snapshot stands.
+    start: (u64, u64),
+    entries: VecDeque<Entry>,
+    hard_state: HardState,
+    /// The views with which it went on alone, and what was applied before.
+    alone: Vec<(u64, View)>,
+}
+
+impl Recovery {
+    /// Puts the records in order, after the snapshot.
+    ///
+    /// # Errors
+    /// If they make no log: a sentence for people.
+    pub(crate) fn new(recovered: Recovered) -> Result<(Self, Snapshot), String> {
+        let Recovered { snapshot, records } = recovered;
+        let (index, term) = (snapshot.index, snapshot.term);
+        let hard_state = HardState { term, commit: index, ..HardState::default() };
+        let mut this =
+            Self { start: (index, term), entries: VecDeque::new(), hard_state, alone: Vec::new() };
+        for record in records {
+            this.replay(record)?;
+        }
+        this.hard_state.commit = this.hard_state.commit.min(this.last());
+        Ok((this, snapshot))
+    }
+
+    fn replay(&mut self, record: Record) -> Result<(), String> {
+        match record.kind {
+            RecordKind::Entry | RecordKind::Change => {
+                self.entries.truncate(usize_of(record.index.saturating_sub(self.start.0 + 1)));
+                if record.index <= self.start.0 {
+                    return Ok(());
+                }
+                if record.index != self.last() + 1 {
+                    let (index, last) = (record.index, self.last());
+                    return Err(format!("the log lacks what is between {last} and {index}"));
+                }
+                self.entries.push_back(entry_of(record)?);
+            }
+            RecordKind::Promise => {
+                self.hard_state.term = record.term;
+                let vote = record.payload.first_chunk().ok_or("a promise without a vote")?;
+                self.hard_state.vote = u64::from_le_bytes(*vote);
+                self.hard_state.commit = self.hard_state.commit.max(record.index);
+            }
+            RecordKind::Restored => {
+                if record.index > self.start.0 {
+                    let (index, start) = (record.index, self.start.0);
+                    return Err(format!(
+                        "the log goes on from a snapshot at {index}, the latest one is at {start}"
+                    ));
+                }
+                self.entries.clear();
+            }
+            RecordKind::Alone => {
+                let view = postcard::from_bytes(&record.payload)
+                    .map_err(|error| format!("a view can't be read: {error}"))?;
+                self.alone.push((record.index, view));
+                self.hard_state.term = record.term;
+                self.hard_state.vote = 0;
+                self.hard_state.commit = self.hard_state.commit.max(record.index);
+            }
+        }
+        Ok(())
+    }
+
+    fn last(&self) -> u64 {
+        self.entries.back().map_or(self.start.0, |entry| entry.index)
+    }
+
+    /// Up to where the log is known to be decided.
+    pub(crate) fn decided(&self) -> u64 {
+        self.hard_state.commit
+    }
+
+    /// What was decided after the snapshot, in order, and the views with which it went on alone,
+    /// each in its place.
+    pub(crate) fn replayed(&self) -> impl Iterator<Item = Replayed> {
+        let decided = self.entries.iter().take_while(|entry| entry.index <= self.decided());
+        let at = |index: u64| {
+            let alone = self.alone.iter().filter(move |(at, _)| *at == index);
+            alone.map(|(_, view)| Replayed::Alone(view.clone()))
+        };
+        let start = self.start.0;
+        at(start).chain(decided.flat_map(move |entry| {
+            std::iter::once(Replayed::Decided(Decided::of(entry.clone()))).chain(at(entry.index))
+        }))
+    }
+
+    pub(super) fn into_log(self, members: ConfState) -> MemoryLog {
+        let (index, term) = self.start;
+        let mut log = MemoryLog::after(index, term, members);
+        let entries: Vec<Entry> = self.entries.into();
+        log.append(&entries);
+        log.hard_state = self.hard_state;
+        log
+    }
+}
+
+/// One step from the snapshot to what was decided.
+pub(crate) enum Replayed {
+    Decided(Decided),
+    Alone(View),
+}
+
+fn usize_of(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
