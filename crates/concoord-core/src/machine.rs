@@ -28,6 +28,17 @@ pub enum Hosting {
     Worker(Interface),
 }
 
+impl Hosting {
+    /// What the object offers.
+    #[must_use]
+    pub fn interface(&self) -> &Interface {
+        match self {
+            Self::Native(object) => object.interface(),
+            Self::Worker(interface) => interface,
+        }
+    }
+}
+
 pub(crate) struct Machine {
     hosting: Hosting,
     pub(crate) state: State,
@@ -85,10 +96,7 @@ impl Machine {
     }
 
     pub(crate) fn interface(&self) -> &Interface {
-        match &self.hosting {
-            Hosting::Native(object) => object.interface(),
-            Hosting::Worker(interface) => interface,
-        }
+        self.hosting.interface()
     }
 
     /// Applies a command of the entry at `index`.

@@ -5,7 +5,7 @@ mod calls;
 mod members;
 mod peers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -209,6 +209,8 @@ pub struct Replica {
     wall_ms: u64,
     serving: bool,
     leader_seen: Option<(ReplicaId, u64)>,
+    /// Where a replica that was started again was told to find its cluster, and has not looked yet.
+    unasked: BTreeSet<SocketAddr>,
     /// Lost addresses where somebody else lives, and since when that is known.
     declined: BTreeMap<SocketAddr, Duration>,
     rate: Rate,
@@ -280,6 +282,7 @@ impl Replica {
             wall_ms: 0,
             serving: false,
             leader_seen: None,
+            unasked: BTreeSet::new(),
             declined: BTreeMap::new(),
             rate: Rate::default(),
             config,
@@ -314,6 +317,7 @@ impl Replica {
         // What it led to besides was for those who were there then.
         this.actions.retain(|action| matches!(action, Action::Worker(_)));
         this.phase = Phase::Member;
+        this.unasked = this.config.bootstrap.iter().copied().collect();
         this.view_changed();
         let view = this.machine.state.view.clone();
         if view.member(this.config.member.id).is_none() {

@@ -513,7 +513,7 @@ impl Replica {
         if let Some(view) = self.view() {
             contacts.extend(view.members.iter().map(|(member, _)| stream(member)));
             let lost = view.lost.iter().filter(|address| !self.declined.contains_key(address));
-            contacts.extend(lost.map(|address| Contact {
+            contacts.extend(lost.chain(&self.unasked).map(|address| Contact {
                 address: *address,
                 id: None,
                 purpose: Purpose::Greet,

@@ -123,6 +123,10 @@ impl Replica {
 
     /// A replica answered our hello.
     pub(super) fn welcomed(&mut self, address: SocketAddr, welcome: Welcome) {
+        let told_to_ask = self.unasked.remove(&address);
+        if told_to_ask {
+            self.actions.push(Action::Contacts);
+        }
         match welcome {
             Welcome::Peer { member, .. } => {
                 self.meet(&member);
@@ -132,7 +136,8 @@ impl Replica {
             }
             Welcome::Removed(view) if self.phase != Phase::Joining => self.removed_by(&view),
             Welcome::Refused(reason)
-                if self.phase == Phase::Joining && self.config.bootstrap.contains(&address) =>
+                if told_to_ask
+                    || self.phase == Phase::Joining && self.config.bootstrap.contains(&address) =>
             {
                 self.stop(Err(format!("{address} refuses this replica: {reason}")));
             }
