@@ -20,6 +20,8 @@ pub mod object;
 pub mod objects;
 pub mod replica;
 mod session;
+pub mod snapshot;
 pub mod value;
 pub mod view;
+pub mod wal;
 pub mod wire;

@@ -118,3 +118,13 @@ pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
 /// Bytes of a snapshot that travel in one frame. Small enough that a heartbeat's turn never
 /// waits long for one.
 pub const CHUNK_BYTES: usize = 256 << 10;
+
+/// Bytes of a segment of the log on disk; more where one batch needs it. Small enough to be
+/// filled with zeros in no time and to be deleted soon, large enough to need a new one rarely.
+pub const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// Bytes of a segment that is read into memory: past this no batch can have made it so large.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes of what a snapshot's file says of itself.
+pub const SNAPSHOT_ABOUT_BYTES_MAX: usize = 64 << 10;
