@@ -21,6 +21,7 @@ mod journal;
 pub mod logging;
 mod peers;
 mod shell;
+pub mod storage;
 mod task;
 mod worker;
 

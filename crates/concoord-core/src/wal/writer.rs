@@ -59,14 +59,20 @@ impl Writer {
     /// present one has room.
     #[must_use]
     pub fn needs(&self, records: &[Record]) -> Option<Next> {
-        let body: usize = records.iter().map(record_size).sum();
         let room = self.size.saturating_sub(self.at.offset);
+        let batch = batch_size(records.iter().map(record_size).sum());
         let start = if self.start.is_some() { self.start_size() } else { 0 };
-        if (start + batch_size(body)) as u64 <= room {
+        if (start + batch) as u64 <= room {
             return None;
         }
-        let bytes = (self.start_size() + batch_size(body)) as u64;
+        let bytes = (self.start_size() + batch) as u64;
         Some(Next { segment: self.at.segment + 1, bytes: bytes.max(SEGMENT_BYTES) })
+    }
+
+    /// Bytes that [`Writer::write`] appends for these records, at most.
+    #[must_use]
+    pub fn size(&self, records: &[Record]) -> usize {
+        self.start_size() + batch_size(records.iter().map(record_size).sum())
     }
 
     #[cfg(test)]
