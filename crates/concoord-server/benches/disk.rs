@@ -5,7 +5,6 @@
     clippy::print_stdout,
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    missing_docs,
     reason = "a bench prints, and stops if it can't go on"
 )]
 

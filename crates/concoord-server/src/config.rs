@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use concoord_core::limits;
@@ -16,6 +16,8 @@ pub struct ReplicaConfig {
     pub advertise: SocketAddr,
     /// Replicas of the cluster to join; empty to start one.
     pub bootstrap: Vec<SocketAddr>,
+    /// The folder in which everything is written down; `None` to keep it in memory only.
+    pub data_dir: Option<PathBuf>,
     /// The object.
     pub object: ObjectSpec,
     /// How often the replica is told that time passes.
@@ -123,6 +125,7 @@ impl ReplicaConfig {
         Self {
             advertise,
             bootstrap: Vec::new(),
+            data_dir: None,
             object,
             tick: Duration::from_millis(20),
             heartbeat: Duration::from_millis(100),

@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use concoord_core::durable::Recovered;
 use concoord_core::replica::{Action, Config, Event, Hosting, Replica};
 use concoord_core::view::{Member, ReplicaId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -17,6 +18,7 @@ use crate::clients;
 use crate::config::{ConfigError, ObjectSpec, ReplicaConfig};
 use crate::death::own_process;
 use crate::shell::Shell;
+use crate::storage::{Storage, StorageError, StorageEvent, Who};
 use crate::task::Task;
 use crate::worker::{LoadError, Worker};
 
@@ -35,6 +37,9 @@ pub enum RunError {
     /// The listener, or the system's source of random numbers, failed.
     #[error("the system refuses what a replica needs: {0}")]
     System(#[from] io::Error),
+    /// The data folder can't be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// The replica can't go on.
     #[error("{0}")]
     Stopped(String),
@@ -70,17 +75,58 @@ pub async fn run(
     let listener = Rc::new(listener);
     let (mut shutdown, mut serving) = (pin!(shutdown), Some(serving));
     let mut bootstrap = config.bootstrap.clone();
+    let mut disk = Disk::default();
     loop {
         let driver = tokio::select! {
-            driver = Driver::start(&listener, &config, bootstrap) => driver?,
+            driver = Driver::start(&listener, &config, &mut disk, bootstrap) => driver?,
             () = &mut shutdown => return Ok("told to stop before it had started".into()),
         };
-        match driver.drive(&mut serving, shutdown.as_mut()).await {
+        match driver.drive(&mut disk, &mut serving, shutdown.as_mut()).await {
             End::Stop(reason) => return reason.map_err(RunError::Stopped),
             End::Restart(addresses, reason) => {
                 tracing::warn!("this replica starts anew: {reason}");
+                disk.discard(&addresses)?;
                 bootstrap = addresses;
             }
+        }
+    }
+}
+
+/// The data folder, where there is one, whichever incarnation of the replica it is of.
+#[derive(Default)]
+struct Disk(Option<Storage>);
+
+impl Disk {
+    /// Opens it, the first time, and says what was safe in it.
+    fn open(
+        &mut self,
+        config: &ReplicaConfig,
+        hosting: &Hosting,
+        runtime: &str,
+    ) -> Result<Option<Recovered>, RunError> {
+        let Some(folder) = config.data_dir.as_ref().filter(|_| self.0.is_none()) else {
+            return Ok(None);
+        };
+        let (class, runtime) = (hosting.interface().class.clone(), runtime.to_owned());
+        let who = Who { class, address: config.advertise, runtime };
+        let (storage, recovered) = Storage::open(folder, who)?;
+        self.0 = Some(storage);
+        Ok(recovered)
+    }
+
+    fn discard(&mut self, rejoin: &[SocketAddr]) -> Result<(), StorageError> {
+        self.0.as_mut().map_or(Ok(()), |storage| storage.discard(rejoin))
+    }
+
+    fn storage(&self) -> &Storage {
+        self.0.as_ref().expect("only a durable replica asks for this")
+    }
+
+    /// What has become of what was asked; never, without a disk.
+    async fn next(&mut self) -> StorageEvent {
+        match &mut self.0 {
+            Some(storage) => storage.next().await,
+            None => std::future::pending().await,
         }
     }
 }
@@ -104,11 +150,11 @@ impl Driver {
     async fn start(
         listener: &Rc<TcpListener>,
         config: &ReplicaConfig,
-        bootstrap: Vec<SocketAddr>,
+        disk: &mut Disk,
+        mut bootstrap: Vec<SocketAddr>,
     ) -> Result<Self, RunError> {
         let source = listener.local_addr()?.ip();
         let process = own_process();
-        let id = ReplicaId(random()?);
         let (hosting, runtime, worker) = match &config.object {
             ObjectSpec::Native(make) => (Hosting::Native(make()), String::new(), None),
             ObjectSpec::Worker(spec) => {
@@ -116,13 +162,17 @@ impl Driver {
                 (Hosting::Worker(loaded.interface), loaded.runtime, Some(worker))
             }
         };
+        let recovered = disk.open(config, &hosting, &runtime)?;
+        let (id, durable) = match &disk.0 {
+            Some(storage) => (storage.replica(), true),
+            None => (ReplicaId(random()?), false),
+        };
+        if let Some(storage) = &disk.0 {
+            // One that was in a cluster, and has nothing of it any more, never starts another.
+            bootstrap.extend(storage.rejoin());
+        }
         let core = Config {
-            member: Member {
-                id,
-                address: config.advertise,
-                process: process.clone(),
-                durable: false,
-            },
+            member: Member { id, address: config.advertise, process: process.clone(), durable },
             bootstrap,
             runtime,
             seed: random()?,
@@ -135,7 +185,13 @@ impl Driver {
             disk_timeout: config.disk_timeout,
             greeting: config.greeting,
         };
-        let shell = Rc::new(Shell::new(Replica::new(core, hosting), source, process));
+        let replica = match recovered {
+            Some(recovered) => {
+                Replica::recover(core, hosting, recovered).map_err(RunError::Stopped)?
+            }
+            None => Replica::new(core, hosting),
+        };
+        let shell = Rc::new(Shell::new(replica, source, process));
         if let Some(worker) = &worker {
             let shell = Rc::clone(&shell);
             worker.deliver_to(move |event| shell.post(event));
@@ -149,6 +205,7 @@ impl Driver {
     /// Takes turns until the replica ends.
     async fn drive(
         self,
+        disk: &mut Disk,
         serving: &mut Option<impl FnOnce()>,
         mut shutdown: Pin<&mut impl Future<Output = ()>>,
     ) -> End {
@@ -161,6 +218,11 @@ impl Driver {
         loop {
             tokio::select! {
                 () = self.shell.woken() => {}
+                event = disk.next() => {
+                    if let Some(end) = self.stored(event) {
+                        return end;
+                    }
+                }
                 _ = ticks.tick() => self.shell.post(Event::Tick),
                 () = &mut shutdown, if !leaving => {
                     leaving = true;
@@ -177,13 +239,30 @@ impl Driver {
             self.turn(&mut events, &mut actions);
             let mut end = None;
             for action in actions.drain(..) {
-                end = self.perform(action, serving).or(end);
+                end = self.perform(action, disk, serving).or(end);
             }
             self.shell.flush();
             if let Some(end) = end {
                 return end;
             }
         }
+    }
+
+    /// Takes note of what became of something that was to be made safe.
+    fn stored(&self, event: StorageEvent) -> Option<End> {
+        match event {
+            StorageEvent::Persisted(number) => self.shell.post(Event::Persisted(number)),
+            StorageEvent::Saved(index, result) => self.shell.post(Event::Saved(index, result)),
+            StorageEvent::Full(reason) => {
+                tracing::error!("{reason}; nothing is acknowledged here until there is room");
+            }
+            StorageEvent::Room => tracing::info!("there is room on the disk again"),
+            StorageEvent::Failed(reason) => {
+                let advice = "this replica stops, since nobody knows what is safe on its disk";
+                return Some(End::Stop(Err(format!("{reason}: {advice}; the others go on"))));
+            }
+        }
+        None
     }
 
     /// One turn: all input that is there, one decision.
@@ -198,7 +277,12 @@ impl Driver {
 
     /// Does what the replica wants done, but for what waits for the end of the turn to be
     /// written. Says whether the replica is at its end.
-    fn perform(&self, action: Action, serving: &mut Option<impl FnOnce()>) -> Option<End> {
+    fn perform(
+        &self,
+        action: Action,
+        disk: &Disk,
+        serving: &mut Option<impl FnOnce()>,
+    ) -> Option<End> {
         let shell = &self.shell;
         match action {
             Action::Answer(connection, answer) => shell.answer(connection, answer),
@@ -214,7 +298,8 @@ impl Driver {
             }
             Action::View(_) => {}
             Action::Watch(id, process) => shell.deaths.watch(shell, id, process),
-            Action::Persist(_) | Action::Save(_) => unreachable!("it is not durable"),
+            Action::Persist(persist) => disk.storage().persist(persist),
+            Action::Save(snapshot) => disk.storage().save(snapshot),
             Action::Serving => {
                 if let Some(serving) = serving.take() {
                     serving();

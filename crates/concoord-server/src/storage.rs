@@ -108,6 +108,16 @@ pub enum StorageError {
         /// The address that was asked for.
         ours: SocketAddr,
     },
+    /// What the object in it did, it would not do again.
+    #[error("{}: its object would behave differently: it ran as {theirs}, this is {ours}. Start it as it was, or save the state from replicas that still run (`concoord snapshot save`) and begin a new cluster from it", folder.display())]
+    OtherRuntime {
+        /// The folder.
+        folder: PathBuf,
+        /// What it ran as.
+        theirs: String,
+        /// What it would run as.
+        ours: String,
+    },
     /// A later program wrote it.
     #[error("{} is of format {format}, which this program does not know: use the program that wrote it, or a later one", folder.display())]
     Newer {
@@ -177,7 +187,7 @@ impl Storage {
         let mut found = recovery::recover(&folder, &identity)?;
         if found.recovered.is_none() {
             if identity.used {
-                identity = folder.identify_anew(&who)?;
+                identity = folder.identify_anew(&who, &identity.rejoin)?;
             }
             recovery::clear(&folder)?;
             found = Found::nothing(&identity);
@@ -213,14 +223,21 @@ impl Storage {
         }
     }
 
+    /// Replicas of the cluster that it is to join, if nothing was safe in its folder.
+    #[must_use]
+    pub fn rejoin(&self) -> &[SocketAddr] {
+        &self.identity.rejoin
+    }
+
     /// Forgets everything: from now on this is another replica's folder, in which nothing is
-    /// safe yet. What was asked before is not answered any more.
+    /// safe yet but that it is to join the cluster of those, however it is started. What was
+    /// asked before is not answered any more.
     ///
     /// # Errors
     /// If the disk fails. The folder is then either replica's, whole.
-    pub fn discard(&mut self) -> Result<(), StorageError> {
+    pub fn discard(&mut self, rejoin: &[SocketAddr]) -> Result<(), StorageError> {
         drop(self.threads.take());
-        self.identity = self.folder.identify_anew(&self.who)?;
+        self.identity = self.folder.identify_anew(&self.who, rejoin)?;
         recovery::clear(&self.folder)?;
         let found = Found::nothing(&self.identity);
         let (threads, events) = Threads::start(&self.folder, &self.identity, &self.who, found)?;

@@ -25,6 +25,8 @@ pub(crate) enum Exit {
     Refused = 8,
     /// The replicas answer, but have no quorum or do not serve yet.
     NotReady = 9,
+    /// The data folder can't be used.
+    Storage = 10,
 }
 
 /// The codes as `--help` shows them.
@@ -39,7 +41,8 @@ Exit codes:
   6  no reply in time: the call may have taken effect or not
   7  the method raised an exception
   8  the call was refused and has not run
-  9  the replicas answer but can't serve calls now";
+  9  the replicas answer but can't serve calls now
+ 10  the data folder can't be used";
 
 /// An end that is not success: the code for scripts, the sentence for people.
 #[derive(Debug)]

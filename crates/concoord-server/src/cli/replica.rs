@@ -50,6 +50,12 @@ pub(super) struct Options {
     /// Show debug records
     #[arg(short, long)]
     debug: bool,
+    /// Write everything to the disk: what was acknowledged survives whatever dies
+    #[arg(short, long)]
+    writetodisk: bool,
+    /// The folder for that, and -w [default: concoord-ADDRESS-PORT in the current folder]
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
     /// The Python that hosts an object of a Python class
     #[arg(long)]
     python: Option<PathBuf>,
@@ -64,8 +70,6 @@ pub(super) struct Options {
     dead_timeout: Option<Duration>,
 
     // Part of the usage that the tutorial gives: known, so that they are refused with a reason.
-    #[arg(short, long, hide = true)]
-    writetodisk: bool,
     #[arg(short = 'n', long, hide = true)]
     domainname: Option<String>,
     #[arg(short, long, hide = true)]
@@ -137,6 +141,7 @@ fn failure(error: &RunError) -> Failure {
     let exit = match error {
         RunError::Config(_) => Exit::Usage,
         RunError::Object(_) => Exit::Object,
+        RunError::Storage(_) => Exit::Storage,
         RunError::System(_) | RunError::Stopped(_) => Exit::Failed,
     };
     Failure::new(exit, by_options(error.to_string()))
@@ -192,9 +197,7 @@ impl Signals {
 }
 
 fn refuse_what_is_not_there(options: &Options) -> Result<(), Failure> {
-    let sentence = if options.writetodisk {
-        "-w: this version keeps objects in memory only; start more replicas instead"
-    } else if options.domainname.is_some() {
+    let sentence = if options.domainname.is_some() {
         "-n: this version has no name server; give clients the replicas' addresses"
     } else if options.route53 {
         "-r: this version does not update Route 53; give clients the replicas' addresses"
@@ -290,6 +293,8 @@ fn configure(
     });
     let mut config = ReplicaConfig::new(address, object);
     config.bootstrap = bootstrap;
+    let folder = || PathBuf::from(format!("concoord-{}-{}", address.ip(), address.port()));
+    config.data_dir = options.data_dir.clone().or_else(|| options.writetodisk.then(folder));
     config.session_timeout = options.session_timeout.unwrap_or(config.session_timeout);
     config.dead_timeout = options.dead_timeout.unwrap_or(config.dead_timeout);
     config

@@ -66,7 +66,7 @@ pub(super) fn write_whole(
         drop(file);
         step("rename", kind)?;
         fs::rename(&temporary, path)?;
-        sync_folder(path.parent().unwrap_or(Path::new(".")), kind)
+        sync_folder(path.parent().unwrap_or_else(|| Path::new(".")), kind)
     })();
     if written.is_err() {
         // It may take room that others need. Nobody takes it for the whole one anyway.

@@ -58,6 +58,10 @@ pub(super) struct Identity {
     /// Whether anything in the folder may count. Before that the log and the snapshots, if there
     /// are any, are another replica's and void.
     pub(super) used: bool,
+    /// What the object behaves like; see [`Who::runtime`].
+    runtime: String,
+    /// Replicas of the cluster that this one is to join again, as long as nothing counts.
+    pub(super) rejoin: Vec<SocketAddr>,
 }
 
 impl Folder {
@@ -67,7 +71,8 @@ impl Folder {
         if !path.exists() {
             DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            sync_folder(parent.unwrap_or(Path::new(".")), Kind::Identity).map_err(failed)?;
+            sync_folder(parent.unwrap_or_else(|| Path::new(".")), Kind::Identity)
+                .map_err(failed)?;
         }
         Self::content_of(path)?;
         fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)?;
@@ -142,7 +147,7 @@ impl Folder {
             if !content.segments.is_empty() || !content.snapshots.is_empty() {
                 return Err(self.damaged("the file that says whose it is, identity, is missing"));
             }
-            return self.identify_anew(who);
+            return self.identify_anew(who, &[]);
         }
         let identity = self.read_identity()?;
         if identity.class != who.class {
@@ -159,11 +164,23 @@ impl Folder {
                 ours: who.address,
             });
         }
+        if identity.used && identity.runtime != who.runtime {
+            return Err(StorageError::OtherRuntime {
+                folder: self.path.clone(),
+                theirs: identity.runtime,
+                ours: who.runtime.clone(),
+            });
+        }
         Ok(identity)
     }
 
-    /// Makes it the folder of a new replica, in which nothing counts yet.
-    pub(super) fn identify_anew(&self, who: &Who) -> Result<Identity, StorageError> {
+    /// Makes it the folder of a new replica, in which nothing counts yet, and which is to join
+    /// the cluster of those.
+    pub(super) fn identify_anew(
+        &self,
+        who: &Who,
+        rejoin: &[SocketAddr],
+    ) -> Result<Identity, StorageError> {
         let random = || getrandom::u64().map_err(|error| self.failed(io::Error::other(error)));
         let identity = Identity {
             wal: wal::Folder { replica: ReplicaId(random()?), data: random()? },
@@ -171,6 +188,8 @@ impl Folder {
             address: who.address,
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             used: false,
+            runtime: who.runtime.clone(),
+            rejoin: rejoin.to_vec(),
         };
         self.write_identity(&identity).map_err(|error| self.failed(error))?;
         Ok(identity)
@@ -282,11 +301,13 @@ fn number(text: &str) -> Option<u64> {
 
 impl Identity {
     fn text(&self) -> String {
-        let Self { wal, class, address, created, used } = self;
+        let Self { wal, class, address, created, used, runtime, rejoin } = self;
+        let rejoin: Vec<String> = rejoin.iter().map(SocketAddr::to_string).collect();
+        let rejoin = rejoin.join(",");
         let text = format!(
             "ConCoord data folder, format {FORMAT}\n\
              replica {}\ndata {:016x}\nclass {class}\naddress {address}\ncreated {created}\n\
-             used {used}\n",
+             used {used}\nruntime {runtime}\nrejoin {rejoin}\n",
             wal.replica, wal.data
         );
         let checksum = crc32c::crc32c(text.as_bytes());
@@ -307,6 +328,12 @@ impl Identity {
             address: field("address")?.parse().ok()?,
             created: field("created")?.parse().ok()?,
             used: field("used")?.parse().ok()?,
+            runtime: field("runtime")?.into(),
+            rejoin: field("rejoin")?
+                .split(',')
+                .filter(|address| !address.is_empty())
+                .map(|address| address.parse().ok())
+                .collect::<Option<_>>()?,
         };
         // Written again it is the same, its checksum too.
         (this.text() == text).then_some(this)
@@ -324,6 +351,8 @@ mod tests {
             address: ([127, 0, 0, 1], 14000).into(),
             created: 1_795_000_000,
             used: true,
+            runtime: "python 3.11".into(),
+            rejoin: vec![([127, 0, 0, 1], 14001).into(), ([127, 0, 0, 1], 14002).into()],
         }
     }
 
@@ -337,7 +366,9 @@ mod tests {
                     address 127.0.0.1:14000\n\
                     created 1795000000\n\
                     used true\n\
-                    checksum cb7d039f\n";
+                    runtime python 3.11\n\
+                    rejoin 127.0.0.1:14001,127.0.0.1:14002\n\
+                    checksum 7f335671\n";
         assert_eq!(identity().text(), text);
         assert_eq!(Identity::parse(text), Some(identity()));
     }

@@ -108,7 +108,8 @@ fn read_snapshot(folder: &Folder, records: &[Record]) -> Result<Option<Snapshot>
                 return Err(StorageError::Newer { folder: folder.path().into(), format });
             }
             Err(error) => {
-                let _: &mut String = unreadable.get_or_insert(format!("snapshot-{index}: {error}"));
+                let _: &mut String =
+                    unreadable.get_or_insert_with(|| format!("snapshot-{index}: {error}"));
             }
         }
     }

@@ -14,6 +14,7 @@ mod client;
 mod cluster;
 mod deaths;
 mod departures;
+mod durable;
 #[path = "../../src/worker/fake.rs"]
 mod fake;
 mod hosted;

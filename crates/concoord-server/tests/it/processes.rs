@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, channel};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use concoord::object::Counter;
 use concoord::{Client, Error, Options, Status, status_of};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::calls::until;
 use crate::cluster::SOON;
@@ -30,6 +31,7 @@ pub(crate) fn concoord(arguments: &[&str]) -> Command {
 pub(crate) struct Host {
     pub(crate) ip: Ipv4Addr,
     port_next: AtomicU16,
+    disk: TempDir,
 }
 
 impl Host {
@@ -37,7 +39,7 @@ impl Host {
         static HOSTS: AtomicU8 = AtomicU8::new(2);
         let [_, _, high, low] = std::process::id().to_be_bytes();
         let ip = Ipv4Addr::new(127, high, low, HOSTS.fetch_add(1, Relaxed));
-        Self { ip, port_next: AtomicU16::new(14000) }
+        Self { ip, port_next: AtomicU16::new(14000), disk: TempDir::new().unwrap() }
     }
 
     /// `concoord replica` with these options, waited for until it serves.
@@ -53,6 +55,26 @@ impl Host {
     pub(crate) fn three(&self) -> [Replica; 3] {
         let first = self.start(&[]);
         let (second, third) = (self.join(&[&first]), self.join(&[&first]));
+        [first, second, third]
+    }
+
+    /// The data folder of the replica that is started next.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.disk.path().join(self.port_next.load(Relaxed).to_string())
+    }
+
+    /// A durable replica, with these options too.
+    pub(crate) fn start_durable(&self, options: &[&str]) -> Replica {
+        let folder = self.folder();
+        let durable = ["-w", "--data-dir", folder.to_str().unwrap()];
+        self.start(&[&durable[..], options].concat())
+    }
+
+    pub(crate) fn three_durable(&self) -> [Replica; 3] {
+        let first = self.start_durable(&[]);
+        let bootstrap = bootstrap(&[&first]);
+        let other = || self.start_durable(&["-b", &bootstrap]);
+        let (second, third) = (other(), other());
         [first, second, third]
     }
 
@@ -126,9 +148,14 @@ impl Replica {
     }
 
     /// Starts a killed one again by the same command, and waits until it serves.
-    pub(crate) fn restart(mut self) -> Self {
+    pub(crate) fn restart(self) -> Self {
+        self.respawn().serves()
+    }
+
+    /// Starts a killed one again by the same command.
+    pub(crate) fn respawn(mut self) -> Self {
         (self.child, self.said) = spawn(&self.command, &self.log);
-        self.serves()
+        self
     }
 
     /// Waits until it ends by itself; its exit code.
