@@ -646,6 +646,11 @@ impl Consensus {
         self.node.raft.raft_log.last_index()
     }
 
+    /// Entries that are proposed and not known to be decided.
+    pub(crate) fn undecided(&self) -> u64 {
+        self.last() - self.committed()
+    }
+
     /// Whether a change of the members is proposed and not yet applied, as this leader knows.
     pub(crate) fn is_changing(&self) -> bool {
         self.node.raft.has_pending_conf()

@@ -24,7 +24,7 @@ pub enum Command {
 
 impl Command {
     /// Bytes that it takes, roughly.
-    const fn size(&self) -> usize {
+    pub(crate) const fn size(&self) -> usize {
         match self {
             Self::Call(call) => call.size(),
             Self::Open(..) | Self::Close(_) | Self::Expire(_) | Self::Skip(..) => 32,

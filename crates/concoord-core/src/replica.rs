@@ -24,6 +24,12 @@ use crate::machine::{Effect, Machine, State};
 use crate::view::{ClusterId, Member, Process, ReplicaId, Role, View};
 use crate::wire::{Answer, HostedCall, PeerMessage, Purpose, Request, Status, Welcome};
 
+/// Entries that a durable leader proposes ahead of their decision, unless they are full.
+const UNDECIDED_MAX: u64 = 2;
+
+/// How often a disk that does not keep up is complained of, and its leader tries to hand on.
+const DISK_REMIND: Duration = Duration::from_secs(2);
+
 /// What a replica is started with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -235,6 +241,8 @@ struct Disk {
     saving: bool,
     /// The first thing that is not known to be safe, and since when it is asked for.
     waits: Option<(u64, Duration)>,
+    /// When that was last complained of.
+    told: Option<Duration>,
 }
 
 /// Calls a second, over the last full second.
@@ -422,6 +430,14 @@ impl Replica {
             // What comes after a change must be decided by those who are members then: whoever
             // goes on alone, later, relies on having all that two members decided.
             if self.consensus.is_changing() {
+                return;
+            }
+            // What comes while the disks work makes one larger entry, rather than many small ones
+            // that each cost a write on every disk.
+            if self.config.member.durable
+                && self.consensus.undecided() >= UNDECIDED_MAX
+                && !self.clients.fill_an_entry()
+            {
                 return;
             }
             let time_ms = self.machine.state.time_ms.max(self.wall_ms);
@@ -630,16 +646,26 @@ impl Replica {
         let oldest = self.consensus.unpersisted();
         let before = self.disk.waits.take_if(|(waits, _)| Some(*waits) == oldest);
         self.disk.waits = before.or_else(|| oldest.map(|oldest| (oldest, self.now)));
-        let slow =
-            self.disk.waits.is_some_and(|(_, since)| since + self.config.disk_timeout < self.now);
-        if slow {
-            self.disk.waits = oldest.map(|oldest| (oldest, self.now));
-            let reason = format!("the disk took more than {:?}", self.config.disk_timeout);
-            if self.consensus.is_leader() && self.phase == Phase::Member {
-                self.hand_over(&reason);
-            }
-            self.note(tracing::Level::WARN, reason);
+        let Some(reason) = self.disk_is_slow() else {
+            self.disk.told = None;
+            return;
+        };
+        if self.disk.told.is_some_and(|told| told + DISK_REMIND > self.now) {
+            return;
         }
+        self.disk.told = Some(self.now);
+        if self.consensus.is_leader() && self.phase == Phase::Member {
+            self.hand_over(&reason);
+        }
+        self.note(tracing::Level::WARN, reason);
+    }
+
+    /// What there is to say of a disk that does not confirm what was written.
+    fn disk_is_slow(&self) -> Option<String> {
+        let (_, since) = self.disk.waits?;
+        let taken = self.now - since;
+        let slow = taken > self.config.disk_timeout;
+        slow.then(|| format!("the disk has not confirmed a write for {:.1} s", taken.as_secs_f64()))
     }
 
     /// Starts a cluster of this replica alone.
@@ -692,6 +718,9 @@ impl Replica {
         let view = &self.machine.state.view;
         if view.role(self.config.member.id) != Some(Role::Voter) {
             return Some("the replica is catching up with its cluster".into());
+        }
+        if let Some(reason) = self.disk_is_slow() {
+            return Some(reason);
         }
         if self.consensus.is_settled_leader() {
             return None;

@@ -7,7 +7,7 @@ use super::{Action, Replica, WorkerAction};
 use crate::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
 use crate::limits::{
     ARGUMENT_BYTES_MAX, CONNECTION_BYTES_MAX, CONNECTION_CALLS_MAX, CONNECTION_SESSIONS_MAX,
-    FORWARDED_BYTES_MAX, METHOD_BYTES_MAX,
+    ENTRY_BYTES_MAX, FORWARDED_BYTES_MAX, METHOD_BYTES_MAX,
 };
 use crate::log::{Command, pack};
 use crate::machine::{Effect, Ending};
@@ -266,6 +266,12 @@ impl Clients {
     /// The queue as entries, each with the number of commands in it.
     pub(super) fn pack(&self, time_ms: u64) -> impl Iterator<Item = (Vec<u8>, usize)> {
         pack(time_ms, &self.queue)
+    }
+
+    /// Whether what waits is enough for a whole entry.
+    pub(super) fn fill_an_entry(&self) -> bool {
+        let mut sizes = self.queue.iter().map(Command::size);
+        sizes.try_fold(0, |sum, size| (sum < ENTRY_BYTES_MAX).then_some(sum + size)).is_none()
     }
 
     /// The first so many commands are in the log.
