@@ -198,6 +198,8 @@ pub struct Replica {
     /// Those whom a joining replica can ask, or who are of a later view than this one: they are
     /// in none of ours and yet must be answered.
     known: BTreeMap<ReplicaId, Member>,
+    /// Whose streams were taken before this replica could judge them: lineage and view of each.
+    early: BTreeMap<ReplicaId, (u64, u64)>,
     /// Why it leaves, if it is to join again.
     rejoining: Option<&'static str>,
     /// A snapshot that the worker is writing.
@@ -278,6 +280,7 @@ impl Replica {
             clients: Clients::default(),
             watch: Watch::default(),
             known: BTreeMap::new(),
+            early: BTreeMap::new(),
             rejoining: None,
             freezing: None,
             alone: None,
@@ -327,10 +330,6 @@ impl Replica {
         this.phase = Phase::Member;
         this.unasked = this.config.bootstrap.iter().copied().collect();
         this.view_changed();
-        let view = this.machine.state.view.clone();
-        if view.member(this.config.member.id).is_none() {
-            this.removed_by(&view);
-        }
         Ok(this)
     }
 
@@ -716,8 +715,12 @@ impl Replica {
             Phase::Member | Phase::Leaving => {}
         }
         let view = &self.machine.state.view;
-        if view.role(self.config.member.id) != Some(Role::Voter) {
-            return Some("the replica is catching up with its cluster".into());
+        match view.role(self.config.member.id) {
+            Some(Role::Voter) => {}
+            Some(Role::Learner) => {
+                return Some("the replica is catching up with its cluster".into());
+            }
+            None => return Some("the replica is no member any more".into()),
         }
         if let Some(reason) = self.disk_is_slow() {
             return Some(reason);

@@ -328,20 +328,28 @@ impl Replica {
         self.note(tracing::Level::WARN, text);
         match self.consensus.go_solo(&alone) {
             None => self.went_solo(alone),
-            // Nobody is told before it is safe: who hears of it gives up what it holds.
+            // Nobody is told before it is safe: who hears of it gives up what it holds. Nor does
+            // anybody hear anything else: the other one, if it is started again meanwhile, must
+            // not take this for the replica that it shared everything with.
             Some(persist) => {
                 self.persist(persist);
                 self.alone = Some(alone);
+                self.hang_up_on_others();
+                self.actions.push(Action::Contacts);
             }
         }
     }
 
-    pub(super) fn went_solo(&mut self, view: View) {
+    fn hang_up_on_others(&mut self) {
         let me = self.config.member.id;
+        let members = self.machine.state.view.members.iter().map(|(member, _)| member.id);
+        self.actions.extend(members.filter(|id| *id != me).map(Action::HangUp));
+    }
+
+    pub(super) fn went_solo(&mut self, view: View) {
+        self.hang_up_on_others();
         let before = std::mem::replace(&mut self.machine.state.view, view);
         self.watch.joining.retain(|id, _| before.member(*id).is_none());
-        let others = before.members.iter().map(|(member, _)| member.id).filter(|id| *id != me);
-        self.actions.extend(others.map(Action::HangUp));
         self.view_changed();
     }
 
@@ -365,9 +373,9 @@ impl Replica {
             self.actions.push(Action::HangUp(id));
         }
         self.view_changed();
-        if removed == Some(me) {
-            self.removed_by(&self.machine.state.view.clone());
-        }
+        // One that applies its own removal stays until a member says that it has applied it too,
+        // by a message or when it is greeted: of two, the other one may need its vote or its copy
+        // to come to know.
     }
 
     /// The others say that this replica is no member any more.
@@ -404,6 +412,7 @@ impl Replica {
         let view = self.machine.state.view.clone();
         if view.member(self.config.member.id).is_some() && self.phase == Phase::Joining {
             self.phase = Phase::Member;
+            self.judge_early();
         }
         // Silence counts from when one could speak.
         for (member, _) in &view.members {
@@ -510,6 +519,9 @@ impl Replica {
             purpose: Purpose::Stream,
         };
         let mut contacts: BTreeSet<Contact> = BTreeSet::new();
+        if self.alone.is_some() {
+            return Vec::new();
+        }
         if let Some(view) = self.view() {
             contacts.extend(view.members.iter().map(|(member, _)| stream(member)));
             let lost = view.lost.iter().filter(|address| !self.declined.contains_key(address));

@@ -7,6 +7,12 @@ use crate::limits::MEMBERS_MAX;
 use crate::view::{ReplicaId, View};
 use crate::wire::{PeerHello, PeerMessage, Purpose, Welcome};
 
+/// Whether a replica of that lineage, with that view, is none of those that go on.
+fn is_left_behind(view: &View, id: ReplicaId, (lineage, number): (u64, u64)) -> bool {
+    lineage < view.lineage
+        || (lineage, number) <= (view.lineage, view.number) && view.member(id).is_none()
+}
+
 impl Replica {
     /// The hello for connections of that purpose.
     #[must_use]
@@ -27,6 +33,10 @@ impl Replica {
         let welcome = self.judge(hello);
         if matches!(welcome, Welcome::Peer { .. }) {
             self.meet(&hello.member);
+            let early = hello.cluster.filter(|_| self.phase == Phase::Joining);
+            if let Some((_, lineage, number)) = early.filter(|_| self.early.len() < MEMBERS_MAX) {
+                self.early.insert(hello.member.id, (lineage, number));
+            }
         }
         match &welcome {
             Welcome::Peer { .. } if self.must_answer(hello) => {
@@ -70,6 +80,9 @@ impl Replica {
         if hello.member.id == self.config.member.id {
             return Welcome::Refused("that is this replica itself".into());
         }
+        if self.alone.is_some() {
+            return Welcome::NotYet("this replica is about to go on alone".into());
+        }
         let welcome =
             || Welcome::Peer { member: self.config.member.clone(), view: self.view().cloned() };
         match (self.view(), hello.cluster) {
@@ -77,11 +90,9 @@ impl Replica {
             (None, _) => Welcome::NotYet(self.not_ready().unwrap_or_default()),
             (Some(_), None) => welcome(),
             (Some(view), Some((cluster, lineage, number))) if view.cluster == cluster => {
-                let behind = (lineage, number) <= (view.lineage, view.number);
-                let unknown = view.member(hello.member.id).is_none();
                 if hello.purpose == Purpose::Greet {
                     welcome()
-                } else if lineage < view.lineage || behind && unknown {
+                } else if is_left_behind(view, hello.member.id, (lineage, number)) {
                     Welcome::Removed(view.clone())
                 } else if lineage > view.lineage {
                     // Its log goes on from where somebody went on alone. It will tell us so.
@@ -97,6 +108,14 @@ impl Replica {
                 Welcome::Refused(format!("this is cluster {}, not {cluster}", view.cluster))
             }
         }
+    }
+
+    /// Ends the streams of those who would not be let in now.
+    pub(super) fn judge_early(&mut self) {
+        let view = &self.machine.state.view;
+        let early = std::mem::take(&mut self.early).into_iter();
+        let behind = early.filter(|(id, at)| is_left_behind(view, *id, *at));
+        self.actions.extend(behind.map(|(id, _)| Action::HangUp(id)));
     }
 
     /// Whether this cluster is this replica alone and nobody ever had a session with it.
@@ -157,6 +176,9 @@ impl Replica {
     }
 
     pub(super) fn peer_reached(&mut self, id: ReplicaId) {
+        if self.alone.is_some() {
+            return;
+        }
         self.watch.heard(id, self.now);
         if self.phase == Phase::Joining {
             self.actions.push(Action::Send(id, PeerMessage::Join(self.config.member.clone())));
@@ -185,6 +207,9 @@ impl Replica {
 
     /// A peer speaks.
     pub(super) fn message(&mut self, from: ReplicaId, message: PeerMessage) {
+        if self.alone.is_some() {
+            return;
+        }
         self.watch.heard(from, self.now);
         match message {
             PeerMessage::Consensus(envelope) => {
