@@ -11,6 +11,7 @@ mod logger;
 mod object;
 mod output;
 mod python;
+mod rebuild;
 mod replica;
 mod reply;
 mod status;
@@ -64,6 +65,8 @@ enum Command {
     Bench(bench::Options),
     /// Print the log records that replicas send with -l
     Logger(logger::Options),
+    /// Set the content of a damaged data folder aside, to get it anew from the peers
+    Rebuild(rebuild::Options),
     /// Print the completions for a shell
     Completions {
         /// Which shell
@@ -110,6 +113,7 @@ fn run(
             bench::run(&options, &bench::program(script, python.as_deref())?)
         }
         Some(Command::Logger(options)) => logger::run(&options),
+        Some(Command::Rebuild(options)) => rebuild::run(&options),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Program::command(), "concoord", &mut script);

@@ -108,8 +108,7 @@ fn read_snapshot(folder: &Folder, records: &[Record]) -> Result<Option<Snapshot>
                 return Err(StorageError::Newer { folder: folder.path().into(), format });
             }
             Err(error) => {
-                let _: &mut String =
-                    unreadable.get_or_insert_with(|| format!("snapshot-{index}: {error}"));
+                unreadable = unreadable.or_else(|| Some(format!("snapshot-{index}: {error}")));
             }
         }
     }

@@ -22,5 +22,6 @@ mod hostile;
 mod http;
 mod monitoring;
 mod processes;
+mod rebuild;
 mod siege;
 mod tidy;
