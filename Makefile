@@ -4,7 +4,7 @@
 help:
 	@echo 'make demo     start three replicas, use them, kill one, see the counter go on'
 	@echo 'make test     every check and every test'
-	@echo 'make bench    calls per second and percentiles of three replicas here'
+	@echo 'make bench    calls per second and percentiles of three replicas here, and the disk'
 	@echo 'make compare  the same load against etcd, Redis and ours (installs Debian packages)'
 	@echo 'make clean    remove what these made'
 

@@ -130,15 +130,24 @@ impl Segment {
 
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         step("open", Kind::Segment)?;
-        let direct = OFlags::DIRECT | OFlags::DSYNC;
-        match OpenOptions::new().write(true).custom_flags(flags(direct)).open(path) {
+        match Self::open_direct(path) {
             Ok(file) => Ok(Self { file, direct: true }),
-            // The file system has no such thing.
+            // The file system has no such thing, or only for larger blocks.
             Err(error) if is_invalid(&error) => {
                 Ok(Self { file: OpenOptions::new().write(true).open(path)?, direct: false })
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn open_direct(path: &Path) -> io::Result<File> {
+        let flags = flags(OFlags::DIRECT | OFlags::DSYNC);
+        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+        let mut probe = Buffer::default();
+        let block = probe.clear(BLOCK);
+        block.resize(block.len() + BLOCK, 0);
+        file.read_exact_at(probe.filled_mut(), 0)?;
+        Ok(file)
     }
 
     /// Writes whole blocks, and returns when they are safe.
