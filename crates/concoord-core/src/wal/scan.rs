@@ -40,7 +40,8 @@ pub struct Log {
     pub segments: Vec<(u64, usize)>,
     /// Where it ends; `None` if it has not begun.
     pub end: Option<End>,
-    /// Segments after that: nothing in them was ever safe.
+    /// Segments after that, without a gap: nothing in them was ever safe. To be deleted before
+    /// the log goes on, the last one first, but for one that is begun next.
     pub void: Vec<Void>,
 }
 
@@ -135,6 +136,11 @@ impl Scan {
     fn without_start(&mut self, number: u64, bytes: &[u8]) -> Result<(), ScanError> {
         if self.has_batch(number, 2 * BLOCK, bytes) {
             return Err(damaged(number, 0, "its first block is not what was written"));
+        }
+        let next = self.last.as_ref().map_or(1, |last| last.number + 1);
+        let next = next + self.log.void.len() as u64;
+        if number != next {
+            return Err(ScanError::Missing(next));
         }
         let blank = bytes.iter().all(|byte| *byte == 0);
         self.log.void.push(Void { segment: number, size: bytes.len() as u64, blank });

@@ -285,6 +285,13 @@ fn a_segment_that_is_missing_moved_short_or_of_the_future_is_refused() {
     segments.remove(1);
     assert_eq!(scan(&segments), Err(ScanError::Missing(2)));
 
+    // One that was made ahead does not hide that those before it are gone.
+    let blank = vec![0; 4 * BLOCK];
+    assert_eq!(scan(&[(4, blank.clone())]), Err(ScanError::Missing(1)));
+    let mut segments = disk.segments.clone();
+    segments.push((5, blank));
+    assert_eq!(scan(&segments), Err(ScanError::Missing(4)));
+
     let mut segments = disk.segments.clone();
     segments[2].0 = 4;
     assert_eq!(scan(&segments), Err(ScanError::Foreign(4)));

@@ -153,9 +153,22 @@ impl Segment {
     /// Writes whole blocks, and returns when they are safe.
     pub(super) fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         step("append", Kind::Segment)?;
+        #[cfg(feature = "failpoints")]
+        self.tear(bytes, at)?;
         self.file.write_all_at(bytes, at)?;
         step("flush", Kind::Segment)?;
         if self.direct { Ok(()) } else { self.file.sync_data() }
+    }
+
+    /// With `storage::tear-segment` the process ends when half of the blocks are written.
+    #[cfg(feature = "failpoints")]
+    fn tear(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        fail::fail_point!("storage::tear-segment", |_| {
+            let half = (bytes.len() / 2).next_multiple_of(BLOCK);
+            self.file.write_all_at(bytes.get(..half).unwrap_or_default(), at)?;
+            std::process::abort()
+        });
+        Ok(())
     }
 
     /// Makes safe what an earlier process wrote.

@@ -172,11 +172,13 @@ fn tidy(folder: &Folder, log: &Log, snapshot: u64) -> io::Result<Option<(u64, u6
     sync_folder(folder.path(), Kind::Snapshot)?;
     let next = log.end.map_or(1, |end| end.at.segment + 1);
     let mut spare = None;
-    for void in &log.void {
+    // From the end, so that no crash leaves a gap.
+    for void in log.void.iter().rev() {
         if void.blank && void.segment == next && void.size >= SEGMENT_BYTES {
             spare = Some((void.segment, void.size));
         } else {
             delete(&folder.segment(void.segment), Kind::Segment)?;
+            sync_folder(folder.path(), Kind::Segment)?;
         }
     }
     Ok(spare)

@@ -217,6 +217,19 @@ fn a_disk_that_fails_at_any_step_has_lost_nothing() {
     });
 }
 
+/// Of the four batches of its first life, by turns; some are of many blocks.
+#[test]
+fn a_write_that_is_torn_was_promised_to_nobody() {
+    for (before, last) in [(0, None), (1, Some(0)), (2, Some(2)), (3, Some(3))] {
+        let folder = tempfile::tempdir().unwrap();
+        let passes = if before > 0 { format!("{before}*off->") } else { String::new() };
+        let failpoints = format!("storage::tear-segment={passes}return");
+        let output = run("a_replica_s_life", folder.path(), &failpoints);
+        assert!(!output.status.success());
+        assert_eq!(check(folder.path(), &said(&output)).last, last);
+    }
+}
+
 #[test]
 fn a_log_that_can_not_be_read_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
