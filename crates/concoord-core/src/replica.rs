@@ -22,6 +22,7 @@ use crate::log::{Command, in_parts, unpack};
 pub use crate::machine::Hosting;
 use crate::machine::{Effect, Machine, State};
 use crate::view::{ClusterId, Member, Process, ReplicaId, Role, View};
+use crate::wal::BLOCK;
 use crate::wire::{Answer, HostedCall, PeerMessage, Purpose, Request, Status, Welcome};
 
 /// Entries that a durable leader proposes ahead of their decision, unless they are full.
@@ -241,6 +242,8 @@ struct Disk {
     due: usize,
     /// A snapshot is being made or written.
     saving: bool,
+    /// What the last one took.
+    state_bytes: usize,
     /// The first thing that is not known to be safe, and since when it is asked for.
     waits: Option<(u64, Duration)>,
     /// When that was last complained of.
@@ -305,10 +308,11 @@ impl Replica {
     /// # Errors
     /// If that makes no sense: a sentence for people.
     pub fn recover(config: Config, hosting: Hosting, recovered: Recovered) -> Result<Self, String> {
-        let bytes = recovered.records.iter().map(Record::size).sum();
+        let bytes = written(&recovered.records);
         let (recovery, snapshot) = Recovery::new(recovered)?;
         let mut this = Self::new(config, hosting);
-        this.disk.bytes = bytes;
+        (this.disk.bytes, this.disk.state_bytes) = (bytes, snapshot.size());
+        this.disk.due = this.disk.due.max(snapshot.size());
         this.restore(&snapshot)?;
         for step in recovery.replayed() {
             match step {
@@ -491,9 +495,10 @@ impl Replica {
     }
 
     fn persist(&mut self, persist: Persist) {
-        self.disk.bytes += persist.records.iter().map(Record::size).sum::<usize>();
-        if persist.snapshot.is_some() {
-            self.disk.bytes = 0;
+        self.disk.bytes += written(&persist.records);
+        if let Some(snapshot) = &persist.snapshot {
+            (self.disk.bytes, self.disk.state_bytes) = (0, snapshot.size());
+            self.disk.due = self.config.snapshot_bytes.max(snapshot.size());
         }
         self.actions.push(Action::Persist(persist));
     }
@@ -513,7 +518,8 @@ impl Replica {
     fn saved(&mut self, index: u64, result: Result<(), String>) {
         self.disk.saving = false;
         match result {
-            Ok(()) => self.disk.due = self.config.snapshot_bytes,
+            // A large state is written less often: never more of it than of the log.
+            Ok(()) => self.disk.due = self.config.snapshot_bytes.max(self.disk.state_bytes),
             Err(reason) => {
                 // The log goes on to grow; each failure is waited for twice as long.
                 self.disk.due = self.disk.due.saturating_mul(2);
@@ -609,6 +615,7 @@ impl Replica {
         let (index, term, object) = (cut.index, cut.term, Some(object));
         let snapshot = Snapshot { index, term, state: state.encode(), object };
         if save {
+            self.disk.state_bytes = snapshot.size();
             self.disk.bytes = 0;
             self.actions.push(Action::Save(snapshot.clone()));
         }
@@ -790,6 +797,11 @@ impl Replica {
         self.phase = Phase::Over;
         self.actions.push(Action::Restart(bootstrap, reason));
     }
+}
+
+/// Bytes of log that these take, at least: what is written together takes whole blocks.
+fn written(records: &[Record]) -> usize {
+    records.iter().map(Record::size).sum::<usize>().next_multiple_of(BLOCK)
 }
 
 /// Gives the worker the calls of one entry.

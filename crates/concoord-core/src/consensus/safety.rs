@@ -137,6 +137,9 @@ pub(crate) struct Recovery {
     hard_state: HardState,
     /// The views with which it went on alone, and what was applied before.
     alone: Vec<(u64, View)>,
+    /// What follows the snapshot's entry in the log does not follow the snapshot: a crash kept
+    /// the record of a state that was received from coming after it.
+    astray: bool,
 }
 
 impl Recovery {
@@ -148,8 +151,13 @@ impl Recovery {
         let Recovered { snapshot, records } = recovered;
         let (index, term) = (snapshot.index, snapshot.term);
         let hard_state = HardState { term, commit: index, ..HardState::default() };
-        let mut this =
-            Self { start: (index, term), entries: VecDeque::new(), hard_state, alone: Vec::new() };
+        let mut this = Self {
+            start: (index, term),
+            entries: VecDeque::new(),
+            hard_state,
+            alone: Vec::new(),
+            astray: false,
+        };
         for record in records {
             this.replay(record)?;
         }
@@ -162,6 +170,10 @@ impl Recovery {
             RecordKind::Entry | RecordKind::Change => {
                 self.entries.truncate(usize_of(record.index.saturating_sub(self.start.0 + 1)));
                 if record.index <= self.start.0 {
+                    self.astray = record.index == self.start.0 && record.term != self.start.1;
+                    return Ok(());
+                }
+                if self.astray {
                     return Ok(());
                 }
                 if record.index != self.last() + 1 {
@@ -184,6 +196,7 @@ impl Recovery {
                     ));
                 }
                 self.entries.clear();
+                self.astray = false;
             }
             RecordKind::Alone => {
                 let view = postcard::from_bytes(&record.payload)
@@ -238,4 +251,40 @@ pub(crate) enum Replayed {
 
 fn usize_of(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(index: u64, term: u64) -> Record {
+        Record { kind: RecordKind::Entry, index, term, payload: Bytes::new() }
+    }
+
+    fn last(snapshot: (u64, u64), records: Vec<Record>) -> Result<u64, String> {
+        let (index, term) = snapshot;
+        let snapshot = Snapshot { index, term, state: Bytes::new(), object: None };
+        Recovery::new(Recovered { snapshot, records }).map(|(recovery, _)| recovery.last())
+    }
+
+    #[test]
+    fn a_log_goes_on_from_the_snapshot() {
+        let records = |from, to| (from..=to).map(|index| entry(index, 1)).collect::<Vec<_>>();
+        assert_eq!(last((5, 1), records(1, 9)), Ok(9));
+        assert_eq!(last((5, 1), records(6, 9)), Ok(9));
+        assert_eq!(last((5, 1), records(1, 3)), Ok(5));
+        last((5, 1), records(7, 9)).unwrap_err();
+        let rewritten = [records(1, 9), vec![entry(7, 2)]].concat();
+        assert_eq!(last((5, 1), rewritten), Ok(7));
+    }
+
+    #[test]
+    fn entries_that_do_not_follow_a_received_snapshot_are_void() {
+        let old = || (1..=9).map(|index| entry(index, 1)).collect::<Vec<_>>();
+        assert_eq!(last((5, 2), old()), Ok(5), "the crash came before the record of it");
+        let restored =
+            Record { kind: RecordKind::Restored, index: 5, term: 2, payload: Bytes::new() };
+        assert_eq!(last((5, 2), [old(), vec![restored, entry(6, 2)]].concat()), Ok(6));
+        last((4, 1), vec![Record { kind: RecordKind::Restored, ..entry(5, 2) }]).unwrap_err();
+    }
 }
