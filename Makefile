@@ -1,11 +1,12 @@
 # Each of these does its own set-up on a fresh machine: Rust, a C compiler and Python suffice.
-.PHONY: help demo test bench compare clean
+.PHONY: help demo test bench compare compare-durable clean
 
 help:
 	@echo 'make demo     start three replicas, use them, kill one, see the counter go on'
 	@echo 'make test     every check and every test'
 	@echo 'make bench    calls per second and percentiles of three replicas here, and the disk'
 	@echo 'make compare  the same load against etcd, Redis and ours (installs Debian packages)'
+	@echo 'make compare-durable  the same with everything on the disk'
 	@echo 'make clean    remove what these made'
 
 demo:
@@ -19,6 +20,9 @@ bench:
 
 compare:
 	@benches/compare/run
+
+compare-durable:
+	@benches/compare/run durable
 
 clean:
 	rm -rf target .venv

@@ -20,11 +20,11 @@ const COUNTER: &str = "concoord.object.counter.Counter";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum System {
-    /// Three replicas in memory.
+    /// Three replicas.
     ConCoord,
-    /// Three members whose data is on a memory file system.
+    /// Three members. It always writes a log: in memory that is on a memory file system.
     Etcd,
-    /// One process without a log: no replication, no durability. The bar for speed alone.
+    /// One process, without replication; in memory without a log. The bar for speed alone.
     Redis,
 }
 
@@ -38,6 +38,13 @@ impl System {
             Self::Redis => "Redis",
         }
     }
+}
+
+/// Where data goes.
+pub struct Place {
+    pub folder: PathBuf,
+    /// Whether all write what they acknowledge to the disk.
+    pub durable: bool,
 }
 
 /// Where a cluster is reached: what its clients know.
@@ -56,12 +63,13 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts one, and waits until it answers a call.
-    pub async fn start(system: System, program: &Path) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("concoord-compare-").tempdir_in("/dev/shm")?;
+    pub async fn start(system: System, program: &Path, place: &Place) -> Result<Self> {
+        let folder =
+            tempfile::Builder::new().prefix("concoord-compare-").tempdir_in(&place.folder)?;
         let (places, processes) = match system {
-            System::ConCoord => concoord(program).await?,
+            System::ConCoord => concoord(program, place.durable.then_some(folder.path())).await?,
             System::Etcd => etcd(folder.path())?,
-            System::Redis => redis(folder.path())?,
+            System::Redis => redis(folder.path(), place.durable)?,
         };
         let endpoints = Endpoints { system, places };
         timeout(START, endpoints.answer()).await.context("the cluster does not answer")?;
@@ -129,13 +137,16 @@ fn quiet(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-async fn concoord(program: &Path) -> Result<(Vec<String>, Vec<Child>)> {
+async fn concoord(program: &Path, folder: Option<&Path>) -> Result<(Vec<String>, Vec<Child>)> {
     let (mut endpoints, mut processes): (Vec<String>, Vec<Child>) = Default::default();
-    for _ in 0..3 {
+    for nth in 0..3 {
         let mut command = quiet(program);
         command.args(["replica", "-a", "127.0.0.1", "-o", COUNTER]).stdout(Stdio::piped());
         if let Some(first) = endpoints.first() {
             command.args(["-b", first]);
+        }
+        if let Some(folder) = folder {
+            command.arg("-w").arg("--data-dir").arg(folder.join(format!("n{nth}")));
         }
         let mut process = command.spawn()?;
         let stdout = process.stdout.take().context("its output is piped")?;
@@ -180,10 +191,15 @@ fn etcd(folder: &Path) -> Result<(Vec<String>, Vec<Child>)> {
     Ok((clients.iter().map(|port| format!("127.0.0.1:{port}")).collect(), processes))
 }
 
-fn redis(folder: &Path) -> Result<(Vec<String>, Vec<Child>)> {
+fn redis(folder: &Path, durable: bool) -> Result<(Vec<String>, Vec<Child>)> {
     let [port] = free_ports::<1>()?;
     let mut command = quiet("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
-    command.args(["--appendonly", "no", "--dir"]).arg(folder);
+    let log = if durable {
+        ["--appendonly", "yes", "--appendfsync", "always"]
+    } else {
+        ["--appendonly", "no", "--appendfsync", "no"]
+    };
+    command.args(log).arg("--dir").arg(folder);
     Ok((vec![format!("127.0.0.1:{port}")], vec![command.spawn().context("redis-server")?]))
 }

@@ -1,7 +1,9 @@
 //! The same closed loop against ConCoord, etcd and Redis, in the same run on the same machine.
 //!
-//! Usage: `compare PROGRAM JSON`: our program, and the file that the figures go to. All run in
-//! memory: etcd on a memory file system, Redis without a log, and, unlike the others, alone.
+//! Usage: `compare PROGRAM JSON [durable]`: our program, and the file that the figures go to. All
+//! run in memory: etcd on a memory file system, Redis without a log, and, unlike the others, alone.
+//! With `durable` all write to the disk in the folder that the figures go to, and acknowledge what
+//! is safe there, Redis alone too.
 
 mod client;
 mod cluster;
@@ -13,8 +15,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tokio::task::LocalSet;
 
-use cluster::{Cluster, System};
-use measure::{Call, failover_gap, load, loopback_p50_us, rss_mib};
+use cluster::{Cluster, Place, System};
+use measure::{Call, failover_gap, load, loopback_p50_us, rss_mib, sync_p50_us};
 
 /// How often everything is measured, in turns; of each figure the median counts.
 const ROUNDS: usize = 3;
@@ -23,13 +25,21 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1);
     let program = arguments.next().context("usage: compare PROGRAM JSON")?;
     let file = arguments.next().context("usage: compare PROGRAM JSON")?;
+    let place = match arguments.next() {
+        None => Place { folder: "/dev/shm".into(), durable: false },
+        Some(word) if word == "durable" => {
+            let folder = Path::new(&file).parent().unwrap_or(Path::new("."));
+            Place { folder: folder.into(), durable: true }
+        }
+        Some(_) => anyhow::bail!("usage: compare PROGRAM JSON [durable]"),
+    };
+    let program = Path::new(&program);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut results = System::ALL.map(|system| (system, Vec::new()));
     for round in 1..=ROUNDS {
         for (system, rounds) in &mut results {
             eprintln!("== {}, round {round} of {ROUNDS}", system.name());
-            let measured =
-                LocalSet::new().block_on(&runtime, measure(*system, Path::new(&program)));
+            let measured = LocalSet::new().block_on(&runtime, measure(*system, program, &place));
             rounds.push(measured.with_context(|| format!("measuring {}", system.name()))?);
         }
     }
@@ -45,11 +55,13 @@ fn main() -> Result<()> {
 }
 
 /// All that is measured of one system.
-async fn measure(system: System, program: &Path) -> Result<Value> {
+async fn measure(system: System, program: &Path, place: &Place) -> Result<Value> {
     let loopback = loopback_p50_us()?;
-    let cluster = Cluster::start(system, program).await?;
+    let sync = sync_p50_us(&place.folder)?;
+    let cluster = Cluster::start(system, program, place).await?;
     let idle_mib = rss_mib(&cluster)?;
-    let mut result = json!({ "loopback_p50_us": loopback, "idle_rss_mib": idle_mib });
+    let mut result =
+        json!({ "loopback_p50_us": loopback, "sync_p50_us": sync, "idle_rss_mib": idle_mib });
     for (what, call) in [("put", Call::Put), ("increment", Call::Increment)] {
         for clients in [1, 64, 256] {
             if system != System::Etcd && call == Call::Put {
@@ -72,7 +84,7 @@ async fn measure(system: System, program: &Path) -> Result<Value> {
     result["rss_mib"] = rss_mib(&cluster)?.into();
     drop(cluster);
     if system != System::Redis {
-        let gap_ms = failover_gap(system, program).await?.as_secs_f64() * 1000.0;
+        let gap_ms = failover_gap(system, program, place).await?.as_secs_f64() * 1000.0;
         eprintln!("failover: {gap_ms:.0} ms");
         result["failover_ms"] = gap_ms.into();
     }
@@ -81,8 +93,9 @@ async fn measure(system: System, program: &Path) -> Result<Value> {
 
 /// A row a figure, a column a system, and how many times better or worse than ours.
 fn print(results: &[(System, Vec<Value>)]) {
-    const ROWS: [(&str, &str); 14] = [
+    const ROWS: [(&str, &str); 15] = [
         ("loopback round trip, p50 µs", "/loopback_p50_us"),
+        ("4 KiB and fdatasync, p50 µs", "/sync_p50_us"),
         ("lone increment, p50 µs", "/increment_1/p50_us"),
         ("lone increment, p99 µs", "/increment_1/p99_us"),
         ("lone put, p50 µs", "/put_1/p50_us"),

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::client::Client;
-use crate::cluster::{Cluster, Endpoints, System};
+use crate::cluster::{Cluster, Endpoints, Place, System};
 
 /// How long each load runs, and before it unmeasured.
 const RUN: Duration = Duration::from_secs(3);
@@ -90,8 +91,8 @@ pub async fn load(cluster: &Cluster, call: Call, clients: usize) -> Result<Load>
 
 /// How long nobody got an answer after the leader was killed, with six clients that each go to
 /// the next endpoint when theirs fails.
-pub async fn failover_gap(system: System, program: &Path) -> Result<Duration> {
-    let mut cluster = Cluster::start(system, program).await?;
+pub async fn failover_gap(system: System, program: &Path, place: &Place) -> Result<Duration> {
+    let mut cluster = Cluster::start(system, program, place).await?;
     let answered = Rc::new(RefCell::new(Vec::new()));
     let mut running = JoinSet::new();
     for first in 0..6 {
@@ -158,6 +159,24 @@ pub fn rss_mib(cluster: &Cluster) -> Result<f64> {
         most = most.max(kib / 1024.0);
     }
     Ok(most)
+}
+
+/// What the disk takes for a block of a file of zeros and fdatasync, µs, p50: the least that any
+/// durable call can take besides its way.
+pub fn sync_p50_us(folder: &Path) -> Result<f64> {
+    const ROUNDS: u64 = 1000;
+    const BLOCK: u64 = 4096;
+    let mut file = tempfile::tempfile_in(folder)?;
+    file.write_all(&vec![0; (ROUNDS * BLOCK) as usize])?;
+    file.sync_all()?;
+    let mut times = histogram()?;
+    for round in 0..ROUNDS {
+        let start = Instant::now();
+        file.write_all_at(&[7; BLOCK as usize], round * BLOCK)?;
+        file.sync_data()?;
+        times.saturating_record(start.elapsed().as_nanos().try_into().unwrap_or(u64::MAX));
+    }
+    Ok(times.value_at_quantile(0.5) as f64 / 1000.0)
 }
 
 /// What the machine takes for 64 bytes there and back between two threads, µs, p50: the least

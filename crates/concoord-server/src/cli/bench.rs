@@ -15,6 +15,7 @@ use concoord::{Arguments, Options as ClientOptions};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value as Json, json};
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,6 +46,9 @@ pub(super) struct Options {
     #[arg(long, value_name = "N", conflicts_with = "boot",
           value_parser = clap::value_parser!(u16).range(1..=31))]
     spawn: Option<u16>,
+    /// Have those write everything to the disk, in the current folder
+    #[arg(short, long, requires = "spawn")]
+    writetodisk: bool,
     /// Dotted name of the object's class
     #[arg(short, long, value_name = "OBJECTNAME", default_value = OBJECT)]
     object: String,
@@ -133,8 +137,8 @@ async fn bench(
     program: &[OsString],
 ) -> Result<Measured, Failure> {
     let spawned = match options.spawn {
-        Some(replicas) => spawn(program, &options.object, replicas).await?,
-        None => Spawned { _replicas: Vec::new(), boot: options.boot.clone() },
+        Some(replicas) => spawn(program, options, replicas).await?,
+        None => Spawned { _replicas: Vec::new(), _folder: None, boot: options.boot.clone() },
     };
     let progress = progress(options);
     let clients = connect(options, &spawned.boot, &arguments, &progress).await?;
@@ -229,19 +233,28 @@ async fn show<T>(progress: &ProgressBar, start: Instant, shared: &Shared) -> T {
     }
 }
 
-/// Replicas that end with this.
+/// Replicas that end with this, and then their data.
 struct Spawned {
     _replicas: Vec<Child>,
+    _folder: Option<TempDir>,
     boot: String,
 }
 
-async fn spawn(program: &[OsString], object: &str, count: u16) -> Result<Spawned, Failure> {
+async fn spawn(program: &[OsString], options: &Options, count: u16) -> Result<Spawned, Failure> {
+    let folder = options
+        .writetodisk
+        .then(|| tempfile::Builder::new().prefix("concoord-bench-").tempdir_in("."))
+        .transpose()
+        .map_err(|error| Failure::failed(format!("no folder for the data: {error}")))?;
     let mut replicas = Vec::new();
     let mut boot: Vec<String> = Vec::new();
-    for _ in 0..count {
+    for nth in 0..count {
         let (name, rest) = program.split_first().expect("a program has a name");
         let mut command = Command::new(name);
-        command.args(rest).args(["replica", "-a", "127.0.0.1", "-o", object]);
+        command.args(rest).args(["replica", "-a", "127.0.0.1", "-o", &options.object]);
+        if let Some(folder) = &folder {
+            command.arg("--data-dir").arg(folder.path().join(nth.to_string()));
+        }
         if let Some(first) = boot.first() {
             command.args(["-b", first]);
         }
@@ -254,7 +267,7 @@ async fn spawn(program: &[OsString], object: &str, count: u16) -> Result<Spawned
         boot.push(served_address(&mut replica).await?);
         replicas.push(replica);
     }
-    Ok(Spawned { _replicas: replicas, boot: boot.join(",") })
+    Ok(Spawned { _replicas: replicas, _folder: folder, boot: boot.join(",") })
 }
 
 /// Where a replica says that it serves.

@@ -136,3 +136,12 @@ fn one_that_is_told_to_join_another_cluster_than_its_own_says_so() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("refuses this replica: this is cluster"), "{said}");
 }
+
+#[test]
+fn a_bench_of_durable_replicas_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["bench", "--spawn", "2", "-w", "-c", "4", "-s", "0.3", "--json"];
+    let output = concoord(&arguments).current_dir(&folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
