@@ -254,6 +254,11 @@ impl Consensus {
         Some(self.safety.as_mut()?.ask_first(snapshot))
     }
 
+    /// The last [`Persist::number`] that is not known to be safe.
+    pub(crate) fn unpersisted_last(&self) -> Option<u64> {
+        self.safety.as_ref()?.latest()
+    }
+
     /// The first [`Persist::number`] that is not known to be safe.
     pub(crate) fn unpersisted(&self) -> Option<u64> {
         self.safety.as_ref()?.oldest()
@@ -313,13 +318,16 @@ impl Consensus {
         }
     }
 
-    /// Whether an election may start. The library takes it for granted that a snapshot which it
+    /// Whether an election may start. The library lets those who are no voters stand too, and
+    /// does not stand it if they win. It takes it for granted that a snapshot which it
     /// took in is safe then, and that one who elects itself has all of its log on disk.
     fn may_campaign(&self) -> bool {
         let (alone, start) =
             (self.node.store().members.voters == [self.node.raft.id], self.node.store().start());
         self.is_leader()
-            || self.node.raft.raft_log.applied >= start && (!alone || self.unpersisted().is_none())
+            || self.node.raft.promotable()
+                && self.node.raft.raft_log.applied >= start
+                && (!alone || self.unpersisted().is_none())
     }
 
     fn campaign(&mut self) {
@@ -339,6 +347,11 @@ impl Consensus {
         let asks_vote = envelope.is_vote_request();
         let state = envelope.take_snapshot();
         let Some(message) = envelope.unpack() else { return };
+        let is_full = self.safety.as_ref().is_some_and(Safety::is_full);
+        if is_full && (!message.entries.is_empty() || message.has_snapshot()) {
+            // As if it were lost: its sender tries again.
+            return;
+        }
         if !self.is_plausible(&message) {
             tracing::warn!(?message, "dropped what no replica sends");
             return;

@@ -108,6 +108,11 @@ pub const LOG_BYTES_MAX: usize = 8 << 20;
 /// snapshot must arrive, and what is logged meanwhile after it, before this is full.
 pub const LOG_HELD_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes that may wait for a replica's disk; past this it takes in no more of the log until some
+/// are safe. More than a leader may propose ahead, so that this happens to those alone whose disk
+/// has stopped.
+pub const UNSAFE_BYTES_MAX: usize = 128 << 20;
+
 /// Bytes of log that a durable replica writes before it writes its state down anew: a second or
 /// two of replay after a restart, about.
 pub const SNAPSHOT_LOG_BYTES: usize = 64 << 20;

@@ -201,11 +201,15 @@ pub struct Replica {
     known: BTreeMap<ReplicaId, Member>,
     /// Whose streams were taken before this replica could judge them: lineage and view of each.
     early: BTreeMap<ReplicaId, (u64, u64)>,
+    /// A call has run here that no other replica has run.
+    astray: bool,
     /// Why it leaves, if it is to join again.
     rejoining: Option<&'static str>,
     /// A snapshot that the worker is writing.
     freezing: Option<Freezing>,
     disk: Disk,
+    /// Members that are removed, and do not hear so before that is safe here.
+    untold: Vec<(u64, Member)>,
     /// The view with which it goes on alone, as soon as that is safe.
     alone: Option<View>,
     /// What waits for the end of the turn.
@@ -284,8 +288,10 @@ impl Replica {
             watch: Watch::default(),
             known: BTreeMap::new(),
             early: BTreeMap::new(),
+            astray: false,
             rejoining: None,
             freezing: None,
+            untold: Vec::new(),
             alone: None,
             disk: Disk { due: config.snapshot_bytes, ..Disk::default() },
             actions: Vec::new(),
@@ -334,6 +340,7 @@ impl Replica {
         this.phase = Phase::Member;
         this.unasked = this.config.bootstrap.iter().copied().collect();
         this.view_changed();
+        this.rejoin_if_astray();
         Ok(this)
     }
 
@@ -505,6 +512,13 @@ impl Replica {
 
     fn persisted(&mut self, number: u64) {
         self.consensus.persisted(number);
+        let untold = std::mem::take(&mut self.untold).into_iter();
+        let (safe, untold): (Vec<_>, _) = untold.partition(|(needed, _)| *needed <= number);
+        self.untold = untold;
+        for (_, member) in safe {
+            self.tell_removed(&member);
+            self.actions.push(Action::Contacts);
+        }
         if let Some(view) = self.alone.take_if(|_| !self.consensus.is_about_to_be_alone()) {
             self.went_solo(view);
         }
@@ -521,8 +535,8 @@ impl Replica {
             // A large state is written less often: never more of it than of the log.
             Ok(()) => self.disk.due = self.config.snapshot_bytes.max(self.disk.state_bytes),
             Err(reason) => {
-                // The log goes on to grow; each failure is waited for twice as long.
-                self.disk.due = self.disk.due.saturating_mul(2);
+                // The log goes on to grow: soon again, though not at once.
+                self.disk.due = self.disk.bytes + self.config.snapshot_bytes / 4;
                 let text = format!("the state at {index} could not be written down: {reason}");
                 self.note(tracing::Level::ERROR, text);
             }
@@ -554,9 +568,8 @@ impl Replica {
             });
         }
         flush_hosted(index, self.machine.state.time_ms, &mut calls, &mut self.actions);
-        if astray.is_some() {
-            self.rejoin("a call ran here that all others skip; joining again for their state");
-        }
+        self.astray |= astray.is_some();
+        self.rejoin_if_astray();
     }
 
     fn done(&mut self, outcomes: Vec<(u64, Outcome)>) {
@@ -574,7 +587,8 @@ impl Replica {
     /// Makes a snapshot of the state at this moment, at once or with the worker's help: for a
     /// peer that lags, for the disk, or for both.
     fn freeze(&mut self) {
-        if self.freezing.is_some() {
+        // A state that is astray is nobody's.
+        if self.freezing.is_some() || self.rejoining.is_some() {
             return;
         }
         let save = self.is_save_due();

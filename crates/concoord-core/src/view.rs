@@ -30,7 +30,7 @@ impl fmt::Display for ClusterId {
 
 /// The operating system's process behind a replica, for the proof that it is gone: only a
 /// process of the same boot and pid namespace can be watched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// The boot id of the kernel.
     pub boot: String,

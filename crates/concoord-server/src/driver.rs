@@ -167,7 +167,7 @@ impl Driver {
             Some(storage) => (storage.replica(), true),
             None => (ReplicaId(random()?), false),
         };
-        if let Some(storage) = &disk.0 {
+        if let Some(storage) = disk.0.as_ref().filter(|_| recovered.is_none()) {
             // One that was in a cluster, and has nothing of it any more, never starts another.
             bootstrap.extend(storage.rejoin());
         }
@@ -191,7 +191,7 @@ impl Driver {
             }
             None => Replica::new(core, hosting),
         };
-        let shell = Rc::new(Shell::new(replica, source, process));
+        let shell = Rc::new(Shell::new(replica, source, process, random()? >> 1));
         if let Some(worker) = &worker {
             let shell = Rc::clone(&shell);
             worker.deliver_to(move |event| shell.post(event));

@@ -33,8 +33,15 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    /// `source` is the address that connections to peers are made from.
-    pub(crate) fn new(replica: Replica, source: IpAddr, process: Option<Process>) -> Self {
+    /// `source` is the address that connections to peers are made from. Those of clients are
+    /// numbered after `first`: what an earlier life of a durable replica asked for is no later
+    /// one's.
+    pub(crate) fn new(
+        replica: Replica,
+        source: IpAddr,
+        process: Option<Process>,
+        first: u64,
+    ) -> Self {
         Self {
             replica: RefCell::new(replica),
             peers: Peers::new(source),
@@ -42,7 +49,7 @@ impl Shell {
             client_room: Room::new(CLIENTS_BEGUN_BYTES_MAX),
             peer_room: Room::new(PEERS_BEGUN_BYTES_MAX),
             clients: RefCell::default(),
-            connection_last: Cell::new(0),
+            connection_last: Cell::new(first),
             inbox: RefCell::default(),
             posted: Notify::new(),
             unsent: RefCell::default(),

@@ -14,6 +14,7 @@ use super::envelope::entry_of;
 use super::memory::MemoryLog;
 use super::{Decided, Envelope};
 use crate::durable::{Persist, Record, RecordKind, Recovered, Snapshot};
+use crate::limits::UNSAFE_BYTES_MAX;
 use crate::view::View;
 
 /// What is on its way to the disk.
@@ -21,8 +22,10 @@ use crate::view::View;
 pub(super) struct Safety {
     /// The latest [`Persist::number`].
     asked: u64,
-    /// What is not known to be safe: that number, and the library's number of what it is.
-    pending: VecDeque<(u64, u64)>,
+    /// What is not known to be safe.
+    pending: VecDeque<Pending>,
+    /// Bytes of it.
+    bytes: usize,
     /// The library's number of what came last, whether it had to be written or not.
     ready: u64,
     /// Messages, and what must be safe before each is sent.
@@ -35,6 +38,14 @@ pub(super) struct Safety {
     promised: HardState,
     /// The replica goes on alone, in that term, once that number is safe.
     pub(super) alone: Option<(u64, u64)>,
+}
+
+/// Something that is not known to be safe.
+struct Pending {
+    number: u64,
+    /// The library's number of what it is.
+    ready: u64,
+    bytes: usize,
 }
 
 impl Safety {
@@ -87,7 +98,10 @@ impl Safety {
 
     fn number(&mut self, snapshot: Option<Snapshot>, records: Vec<Record>) -> Persist {
         self.asked += 1;
-        self.pending.push_back((self.asked, self.ready));
+        let bytes = records.iter().map(Record::size).sum::<usize>()
+            + snapshot.as_ref().map_or(0, Snapshot::size);
+        self.bytes += bytes;
+        self.pending.push_back(Pending { number: self.asked, ready: self.ready, bytes });
         Persist { number: self.asked, snapshot, records }
     }
 
@@ -101,8 +115,12 @@ impl Safety {
 
     /// Up to that number all is safe; returns up to what the library is to be told so.
     pub(super) fn persisted(&mut self, number: u64) -> Option<u64> {
-        let done = self.pending.partition_point(|(asked, _)| *asked <= number);
-        let safe = self.pending.drain(..done).next_back().map(|(_, ready)| ready);
+        let done = self.pending.partition_point(|pending| pending.number <= number);
+        let mut safe = None;
+        for pending in self.pending.drain(..done) {
+            self.bytes -= pending.bytes;
+            safe = Some(pending.ready);
+        }
         let held = std::mem::take(&mut self.held).into_iter();
         let (free, held): (Vec<_>, _) = held.partition(|(needed, _)| *needed <= number);
         self.held = held;
@@ -113,6 +131,7 @@ impl Safety {
     /// The library begins anew: what it is told next is of its new life.
     pub(super) fn forget_readies(&mut self) {
         self.pending.clear();
+        self.bytes = 0;
         self.held.clear();
         self.released.clear();
         self.ready = 0;
@@ -125,7 +144,18 @@ impl Safety {
 
     /// The first number that is not known to be safe.
     pub(super) fn oldest(&self) -> Option<u64> {
-        self.pending.front().map(|(asked, _)| *asked)
+        self.pending.front().map(|pending| pending.number)
+    }
+
+    /// The last number that is not known to be safe.
+    pub(super) fn latest(&self) -> Option<u64> {
+        self.pending.back().map(|pending| pending.number)
+    }
+
+    /// Whether more waits for the disk than may: one that is full, or stuck, must not have a
+    /// leader fill this replica's memory.
+    pub(super) const fn is_full(&self) -> bool {
+        self.bytes > UNSAFE_BYTES_MAX
     }
 }
 
@@ -183,9 +213,12 @@ impl Recovery {
                 self.entries.push_back(entry_of(record)?);
             }
             RecordKind::Promise => {
-                self.hard_state.term = record.term;
                 let vote = record.payload.first_chunk().ok_or("a promise without a vote")?;
-                self.hard_state.vote = u64::from_le_bytes(*vote);
+                // Older than a received state of which the crash kept the promise from coming.
+                if record.term >= self.start.1 {
+                    self.hard_state.term = record.term;
+                    self.hard_state.vote = u64::from_le_bytes(*vote);
+                }
                 self.hard_state.commit = self.hard_state.commit.max(record.index);
             }
             RecordKind::Restored => {

@@ -100,3 +100,31 @@ fn a_message_that_no_replica_sends_is_dropped() {
         }
     }
 }
+
+/// The leader is dead; the fourth has applied its removal, the others have not heard of it yet
+/// and would vote for it.
+#[test]
+fn one_that_is_removed_does_not_stand_for_election() {
+    let timing = Timing { election: 50, heartbeat: 5 };
+    let node = |id: u64, voters: &[u64]| {
+        let members = ConfState { voters: voters.to_vec(), ..ConfState::default() };
+        let log = MemoryLog::after(GENESIS, GENESIS, members);
+        Consensus::over(log, ReplicaId(id), timing, id, GENESIS, None)
+    };
+    let mut all = [node(2, &[1, 2, 3, 4]), node(3, &[1, 2, 3, 4]), node(4, &[1, 2, 3])];
+    all[2].leader_lost(0);
+    for _ in 0..20 {
+        let mut messages = Vec::new();
+        for node in &mut all {
+            while let Some(progress) = node.progress() {
+                messages.extend(progress.messages);
+            }
+        }
+        for message in messages {
+            if let Some(to) = all.iter_mut().find(|node| node.id() == message.to()) {
+                to.receive(message);
+            }
+        }
+    }
+    assert!(!all[2].is_leader());
+}

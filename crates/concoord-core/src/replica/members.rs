@@ -354,28 +354,45 @@ impl Replica {
     }
 
     pub(super) fn apply_change(&mut self, change: Change) {
-        let me = self.config.member.id;
         let removed = match &change {
-            Change::Remove(id) => Some(*id),
+            Change::Remove(id) => self.machine.state.view.member(*id).cloned(),
             Change::Add(_) | Change::Promote(_) => None,
         };
         self.machine.state.view.apply(change);
         self.followers_wait = true;
-        if let Some(id) = removed {
-            if id != me && self.consensus.is_leader() {
-                let view = self.machine.state.view.clone();
-                self.actions.push(Action::Send(id, PeerMessage::Removed(view)));
-            }
+        if let Some(member) = removed {
+            let id = member.id;
             // What it asked for before it left.
             self.watch.joining.remove(&id);
             self.watch.leaving.remove(&id);
             self.known.remove(&id);
-            self.actions.push(Action::HangUp(id));
+            match self.consensus.unpersisted_last() {
+                Some(number) => self.untold.push((number, member)),
+                None => self.tell_removed(&member),
+            }
         }
         self.view_changed();
         // One that applies its own removal stays until a member says that it has applied it too,
         // by a message or when it is greeted: of two, the other one may need its vote or its copy
         // to come to know.
+    }
+
+    /// Tells those that they are removed. Whoever hears it gives up what it has, so that it must
+    /// be beyond doubt here: of two, this one alone will know that it needs nobody else.
+    pub(super) fn tell_removed(&mut self, member: &Member) {
+        let id = member.id;
+        if id != self.config.member.id && self.consensus.is_leader() {
+            let view = self.machine.state.view.clone();
+            self.actions.push(Action::Send(id, PeerMessage::Removed(view)));
+        }
+        self.actions.push(Action::HangUp(id));
+    }
+
+    /// A call ran here that the log has all others skip: their state is the one that counts.
+    pub(super) fn rejoin_if_astray(&mut self) {
+        if self.astray {
+            self.rejoin("a call ran here that all others skip; joining again for their state");
+        }
     }
 
     /// The others say that this replica is no member any more.
@@ -399,12 +416,13 @@ impl Replica {
 
     /// That replica speaks, from the process that it says.
     pub(super) fn meet(&mut self, member: &Member) {
-        let Some(process) = member.process.as_ref().filter(|_| member.id != self.config.member.id)
-        else {
+        if member.id == self.config.member.id {
             return;
-        };
-        if self.watch.meet(member.id, process) {
-            self.actions.push(Action::Watch(member.id, process.clone()));
+        }
+        // One that nobody can watch is never proven to be gone.
+        let process = member.process.clone().unwrap_or_default();
+        if self.watch.meet(member.id, &process) && member.process.is_some() {
+            self.actions.push(Action::Watch(member.id, process));
         }
     }
 
@@ -531,6 +549,7 @@ impl Replica {
                 purpose: Purpose::Greet,
             }));
             contacts.extend(self.known.values().map(stream));
+            contacts.extend(self.untold.iter().map(|(_, member)| stream(member)));
         } else if self.phase == Phase::Joining {
             let bootstrap = self.config.bootstrap.iter();
             contacts.extend(bootstrap.map(|address| Contact {

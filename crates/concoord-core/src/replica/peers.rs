@@ -92,6 +92,8 @@ impl Replica {
             (Some(view), Some((cluster, lineage, number))) if view.cluster == cluster => {
                 if hello.purpose == Purpose::Greet {
                     welcome()
+                } else if self.untold.iter().any(|(_, member)| member.id == hello.member.id) {
+                    Welcome::NotYet("the disk has yet to confirm a change of the members".into())
                 } else if is_left_behind(view, hello.member.id, (lineage, number)) {
                     Welcome::Removed(view.clone())
                 } else if lineage > view.lineage {

@@ -441,3 +441,20 @@ fn the_first_version_is_these_bytes() {
     );
     assert!(bytes[64..BLOCK].iter().chain(&bytes[BLOCK + 74..]).all(|byte| *byte == 0));
 }
+
+/// A crash while a segment is begun, and another one before anything is written after it.
+#[test]
+fn a_promise_outlives_two_crashes_and_the_segment_after_it() {
+    let mut disk = Disk::new();
+    disk.begin(4);
+    disk.write(&[record(RecordKind::Promise, 1, 9), entry(1, 10)]);
+    disk.begin(4);
+    let mut bytes = Vec::new();
+    let at = disk.writer.write(&[entry(2, 10)], &mut bytes);
+    disk.put(at, &bytes[..BLOCK]);
+    let log = disk.scan().unwrap();
+    let gone = Writer::new(FOLDER, &log).cut(1);
+    disk.segments.retain(|(number, _)| !gone.contains(number));
+    let log = disk.scan().unwrap();
+    assert!(log.records.iter().any(|record| record.kind == RecordKind::Promise), "{log:?}");
+}

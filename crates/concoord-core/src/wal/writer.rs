@@ -116,7 +116,7 @@ impl Writer {
             carried = self.ledger.promise.clone();
         }
         write_batch(self.folder, self.at, carried.iter().chain(records), to);
-        records.iter().for_each(|record| self.ledger.note(record));
+        carried.iter().chain(records).for_each(|record| self.ledger.note(record));
         self.at.offset = at.offset + (to.len() - from) as u64;
         at
     }
@@ -124,8 +124,10 @@ impl Writer {
     /// The segments that nobody needs any more once a snapshot at `index` is safe, and all that
     /// was written is synced. They are forgotten here, and are best deleted in this order.
     pub fn cut(&mut self, index: u64) -> Vec<u64> {
-        let held = &mut self.ledger.held;
-        let needed = held.iter().position(|held| held.needed() > index).unwrap_or(held.len());
+        let Ledger { held, promised_in, .. } = &mut self.ledger;
+        let promised_in = *promised_in;
+        let is_needed = |held: &Held| held.needed() > index || held.segment == promised_in;
+        let needed = held.iter().position(is_needed).unwrap_or(held.len());
         let cut = needed.min(held.len().saturating_sub(1));
         held.drain(..cut).map(|held| held.segment).collect()
     }
@@ -137,6 +139,8 @@ struct Ledger {
     held: VecDeque<Held>,
     /// The latest.
     promise: Option<Record>,
+    /// Where it stands: a segment that was begun and torn has none.
+    promised_in: u64,
 }
 
 #[derive(Debug)]
@@ -160,6 +164,9 @@ impl Ledger {
     }
 
     fn note(&mut self, record: &Record) {
+        if matches!(record.kind, RecordKind::Promise | RecordKind::Alone) {
+            self.promised_in = self.held.back().map_or(0, |held| held.segment);
+        }
         match record.kind {
             RecordKind::Entry | RecordKind::Change => self.end_at(record.index),
             RecordKind::Restored => {

@@ -1,5 +1,6 @@
 //! The thread that makes segments and deletes them.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,8 @@ pub(super) struct Maker {
     stopping: Arc<AtomicBool>,
     /// What found no room.
     unmade: Option<(u64, u64)>,
+    /// Segments to be deleted, in order.
+    undeleted: VecDeque<u64>,
 }
 
 impl Maker {
@@ -36,7 +39,7 @@ impl Maker {
         log: Sender<ToLog>,
         stopping: Arc<AtomicBool>,
     ) -> Self {
-        Self { folder, log, stopping, unmade: None }
+        Self { folder, log, stopping, unmade: None, undeleted: VecDeque::new() }
     }
 
     /// Works until nobody asks any more.
@@ -49,7 +52,10 @@ impl Maker {
             };
             match next {
                 Ok(ToMaker::Make(number, bytes)) => self.unmade = Some((number, bytes)),
-                Ok(ToMaker::Delete(segments)) => self.delete(&segments),
+                Ok(ToMaker::Delete(segments)) => {
+                    self.undeleted.extend(segments);
+                    self.delete();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -76,15 +82,17 @@ impl Maker {
         self.tell(told);
     }
 
-    /// In order: what is left behind by a crash is a log without its beginning.
-    fn delete(&self, segments: &[u64]) {
-        let deleted = segments
-            .iter()
-            .try_for_each(|number| delete(&segment_path(&self.folder, *number), Kind::Segment))
-            .and_then(|()| sync_folder(&self.folder, Kind::Segment));
-        if let Err(error) = deleted {
-            // They are tried again at the next start.
-            tracing::warn!("old segments of the log can't be deleted: {error}");
+    /// In order, each safely gone before the next one: what is left behind by a crash, or by one
+    /// that can't be deleted, is a log without its beginning and never one with a gap.
+    fn delete(&mut self) {
+        while let Some(number) = self.undeleted.front() {
+            let deleted = delete(&segment_path(&self.folder, *number), Kind::Segment)
+                .and_then(|()| sync_folder(&self.folder, Kind::Segment));
+            if let Err(error) = deleted {
+                // It is tried again with the next ones.
+                return tracing::warn!("log-{number} is old and can't be deleted: {error}");
+            }
+            self.undeleted.pop_front();
         }
     }
 
