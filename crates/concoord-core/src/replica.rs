@@ -2,7 +2,9 @@
 //! [`Replica::turn`].
 
 mod calls;
+mod deaths;
 mod members;
+mod orders;
 mod peers;
 
 use std::collections::BTreeMap;
@@ -12,14 +14,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::calls::Clients;
+use self::deaths::Proofs;
 use self::members::Watch;
+use self::orders::Orders;
 use crate::call::{ConnectionId, Outcome};
 use crate::consensus::{Consensus, Cut, Decided, Progress, Random, Timing};
 use crate::durable::{Persist, Snapshot};
 use crate::log::{Command, in_parts, unpack};
 pub use crate::machine::Hosting;
 use crate::machine::{Effect, Machine, State};
-use crate::view::{ClusterId, Member, Process, ReplicaId, Role, View};
+use crate::view::{Branch, Cause, ClusterId, Member, Process, ReplicaId, Role, Standing, View};
 use crate::wire::{Answer, HostedCall, PeerMessage, Purpose, Request, Status, Welcome};
 
 /// What a replica is started with.
@@ -44,6 +48,10 @@ pub struct Config {
     pub session_timeout: Duration,
     /// Silence after which a member is removed, where the rest keeps a quorum.
     pub dead_timeout: Duration,
+    /// Whether a member is proven to be gone by its host, when that refuses connections to it.
+    pub refused_is_dead: bool,
+    /// Whether [`Action::Fence`] can be done.
+    pub fences: bool,
     /// How long a bootstrap waits to be greeted by a cluster that it once belonged to, before it
     /// starts one.
     pub greeting: Duration,
@@ -66,6 +74,11 @@ pub enum Event {
     PeerLost(ReplicaId),
     /// A process of which [`Action::Watch`] said that it is that peer's is gone: proven.
     PeerDead(ReplicaId, Process),
+    /// Nobody answered at that address; where the flag is set, its host said that nobody listens
+    /// there.
+    Unreached(SocketAddr, bool),
+    /// The [`Action::Fence`] of that number is over, well or not.
+    Fenced(u64, Result<(), String>),
     /// Sending the snapshot in that message to that peer is over, well or not.
     SnapshotSent(ReplicaId, bool),
     /// A replica at that address, reached with [`Purpose::Stream`] or [`Purpose::Greet`],
@@ -104,6 +117,9 @@ pub enum Action {
     /// That is a process of that peer, as it says: watch it, if that is possible here, and tell
     /// of its end by [`Event::PeerDead`].
     Watch(ReplicaId, Process),
+    /// Make sure that this peer does nothing any more, by whatever means the operator gave;
+    /// answered by [`Event::Fenced`] with that number.
+    Fence(u64, Member),
     /// Send to a peer; it may be lost. Messages to one peer stay in order. A message that holds
     /// a snapshot ([`crate::consensus::Envelope::take_snapshot`]) travels on a connection of its
     /// own and is answered by [`Event::SnapshotSent`].
@@ -182,6 +198,10 @@ pub struct Replica {
     machine: Machine,
     clients: Clients,
     watch: Watch,
+    proofs: Proofs,
+    orders: Orders,
+    /// What the replicas that it would join stand for, once one said so.
+    joins: Option<Standing>,
     /// Those whom a joining replica can ask, or who are of a later view than this one: they are
     /// in none of ours and yet must be answered.
     known: BTreeMap<ReplicaId, Member>,
@@ -195,6 +215,8 @@ pub struct Replica {
     followers_wait: bool,
     ticks: u64,
     now: Duration,
+    /// When this process last went on after having been stopped.
+    woke: Duration,
     started: Option<Duration>,
     wall_ms: u64,
     serving: bool,
@@ -234,9 +256,15 @@ impl Replica {
         Self {
             phase,
             consensus: Consensus::join(config.member.id, timing, random.next()),
-            machine: Machine::new(hosting, View::first(cluster, config.member.clone())),
+            machine: Machine::new(
+                hosting,
+                View::first(cluster, config.member.clone(), Branch::default()),
+            ),
             clients: Clients::default(),
             watch: Watch::default(),
+            proofs: Proofs::default(),
+            orders: Orders::default(),
+            joins: None,
             known: BTreeMap::new(),
             rejoining: None,
             freezing: None,
@@ -244,6 +272,7 @@ impl Replica {
             followers_wait: false,
             ticks: 0,
             now: Duration::ZERO,
+            woke: Duration::ZERO,
             started: None,
             wall_ms: 0,
             serving: false,
@@ -264,11 +293,17 @@ impl Replica {
             Event::Request(connection, request) => self.request(connection, request),
             Event::Disconnected(connection) => {
                 self.clients.disconnected(connection, self.consensus.is_leader());
+                self.orders.disconnected(connection);
             }
             Event::Message(from, message) => self.message(from, message),
             Event::PeerReached(id) => self.peer_reached(id),
-            Event::PeerLost(id) => self.peer_lost(id),
+            Event::PeerLost(id) => {
+                self.proofs.stream_lost(id);
+                self.peer_lost(id);
+            }
             Event::PeerDead(id, process) => self.peer_dead(id, &process),
+            Event::Unreached(address, refused) => self.unreached(address, refused),
+            Event::Fenced(number, result) => self.fenced(number, result),
             Event::SnapshotSent(id, arrived) => self.consensus.snapshot_sent(id, arrived),
             Event::Welcomed(address, welcome) => self.welcomed(address, welcome),
             Event::Done(outcomes) => self.done(outcomes),
@@ -288,9 +323,12 @@ impl Replica {
     pub fn turn(&mut self, now: Duration, wall_ms: u64, actions: &mut Vec<Action>) {
         let away = now.saturating_sub(self.now) > self.config.election_timeout;
         self.now = self.now.max(now);
-        if away && self.consensus.is_leader() {
-            // This process was stopped: that it heard of nobody is nobody's silence.
-            self.hear_all();
+        if away {
+            self.woke = self.now;
+            if self.consensus.is_leader() {
+                // This process was stopped: that it heard of nobody is nobody's silence.
+                self.hear_all();
+            }
         }
         self.started.get_or_insert(now);
         self.wall_ms = wall_ms;
@@ -495,7 +533,14 @@ impl Replica {
         self.consensus =
             Consensus::bootstrap(self.config.member.id, timing, Random(self.config.seed).next());
         self.phase = Phase::Member;
+        self.machine.state.view.branch = self.branch(Cause::Started);
         self.view_changed();
+    }
+
+    /// Another one with each view and each life.
+    fn branch(&self, cause: Cause) -> Branch {
+        let number = Random(self.config.seed ^ self.machine.state.view.number).next();
+        Branch { number, since_ms: self.wall_ms, cause }
     }
 
     /// Sees whether there is another leader than at the last look. If so, what clients wait for
@@ -530,7 +575,8 @@ impl Replica {
             Phase::Member | Phase::Leaving => {}
         }
         let view = &self.machine.state.view;
-        if view.role(self.config.member.id) != Some(Role::Voter) {
+        let me = &self.config.member;
+        if view.role(me.id) != Some(Role::Voter) && !(me.learner && view.member(me.id).is_some()) {
             return Some("the replica is catching up with its cluster".into());
         }
         if self.consensus.is_settled_leader() {

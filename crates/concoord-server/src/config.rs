@@ -9,6 +9,8 @@ use concoord_core::limits;
 use concoord_core::object::Object;
 use concoord_core::objects;
 
+use crate::fence::FenceSpec;
+
 /// What a replica is started with.
 pub struct ReplicaConfig {
     /// Where clients and peers reach this replica: the listener's own address, unless that is a
@@ -29,6 +31,13 @@ pub struct ReplicaConfig {
     pub session_timeout: Duration,
     /// Silence after which a member is removed, where the rest keeps a quorum.
     pub dead_timeout: Duration,
+    /// Whether it stays a learner until an operator promotes it.
+    pub learner: bool,
+    /// Whether a peer's host proves that the peer is gone by refusing connections to it: only
+    /// right where nothing between the two refuses them in its place.
+    pub refused_is_dead: bool,
+    /// How a peer is fenced that is silent; `None` if it can't be.
+    pub fence: Option<FenceSpec>,
     /// How long a bootstrap waits to be greeted by a cluster that it once belonged to.
     pub greeting: Duration,
 }
@@ -125,6 +134,9 @@ impl ReplicaConfig {
             election_timeout: Duration::from_millis(1000),
             session_timeout: limits::SESSION_TIMEOUT,
             dead_timeout: limits::DEAD_TIMEOUT,
+            learner: false,
+            refused_is_dead: false,
+            fence: None,
             greeting: Duration::from_millis(300),
         }
     }

@@ -1,5 +1,6 @@
 //! The one task that owns a replica.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -16,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 use crate::clients;
 use crate::config::{ConfigError, ObjectSpec, ReplicaConfig};
 use crate::death::own_process;
+use crate::fence::{FenceSpec, fence};
 use crate::shell::Shell;
 use crate::task::Task;
 use crate::worker::{LoadError, Worker};
@@ -96,6 +98,9 @@ struct Driver {
     shell: Rc<Shell>,
     worker: Option<Worker>,
     tick: Duration,
+    fence: Option<FenceSpec>,
+    /// The fence command, while it runs.
+    fencing: Cell<Option<Task>>,
     started: Instant,
     _accepting: Task,
 }
@@ -122,6 +127,7 @@ impl Driver {
                 address: config.advertise,
                 process: process.clone(),
                 durable: false,
+                learner: config.learner,
             },
             bootstrap,
             runtime,
@@ -131,6 +137,8 @@ impl Driver {
             heartbeat: config.heartbeat,
             session_timeout: config.session_timeout,
             dead_timeout: config.dead_timeout,
+            refused_is_dead: config.refused_is_dead,
+            fences: config.fence.is_some(),
             greeting: config.greeting,
         };
         let shell = Rc::new(Shell::new(Replica::new(core, hosting), source, process));
@@ -141,7 +149,8 @@ impl Driver {
         shell.peers.follow(&shell, &shell.replica.borrow().contacts());
         let accepting = Task::spawn(clients::accept(Rc::clone(listener), Rc::clone(&shell)));
         let (tick, started) = (config.tick, Instant::now());
-        Ok(Self { shell, worker, tick, started, _accepting: accepting })
+        let (fence, fencing) = (config.fence.clone(), Cell::default());
+        Ok(Self { shell, worker, tick, fence, fencing, started, _accepting: accepting })
     }
 
     /// Takes turns until the replica ends.
@@ -212,6 +221,11 @@ impl Driver {
             }
             Action::View(_) => {}
             Action::Watch(id, process) => shell.deaths.watch(shell, id, process),
+            Action::Fence(number, peer) => {
+                let spec = self.fence.clone().expect("only asked for where there is a command");
+                let task = Task::spawn(fence(Rc::clone(shell), spec, number, peer));
+                self.fencing.set(Some(task));
+            }
             Action::Persist(_) | Action::Save(_) => unreachable!("it is not durable"),
             Action::Serving => {
                 if let Some(serving) = serving.take() {

@@ -20,6 +20,7 @@ mod hosted;
 mod hostile;
 mod http;
 mod monitoring;
+mod operators;
 mod processes;
 mod siege;
 mod tidy;
