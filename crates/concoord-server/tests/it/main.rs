@@ -16,11 +16,13 @@ mod deaths;
 mod departures;
 #[path = "../../src/worker/fake.rs"]
 mod fake;
+mod growth;
 mod hosted;
 mod hostile;
 mod http;
 mod monitoring;
 mod operators;
+mod partition;
 mod processes;
 mod siege;
 mod tidy;
