@@ -675,9 +675,23 @@ impl Consensus {
         let me = self.id();
         self.node.store().tail(self.applied()).filter_map(change_of).any(|change| match change {
             Change::Promote(_) => true,
-            Change::Remove(id) => id == me,
+            Change::Remove(id) | Change::Dismiss(id) => id == me,
             Change::Add(_) => false,
         })
+    }
+
+    /// Takes the changes of the members that are not decided here out of the log, with all that
+    /// follows them: whoever is about to go on alone can't make them. False if one is decided and
+    /// has yet to be applied.
+    pub(crate) fn drop_changes(&mut self) -> bool {
+        let first =
+            self.node.store().tail(self.applied()).filter(|entry| change_of(entry).is_some());
+        let Some(first) = first.map(|entry| entry.index).last() else { return true };
+        let undecided = first > self.committed();
+        if undecided {
+            self.node.mut_store().truncate(first - 1);
+        }
+        undecided
     }
 
     /// How far that peer's log is known to equal this leader's.

@@ -101,6 +101,12 @@ pub const MEMBERS_MAX: usize = 31;
 /// Addresses of lost members that the survivors go on greeting, the latest first.
 pub const LOST_MAX: usize = 16;
 
+/// Orders of operators that a replica carries out at once; the next one is refused.
+pub const ORDERS_MAX: usize = 16;
+
+/// How long a command that fences a peer may take: long enough for a machine to be powered off.
+pub const FENCE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Bytes of log that a replica keeps when nobody needs it.
 pub const LOG_BYTES_MAX: usize = 8 << 20;
 

@@ -2,7 +2,9 @@
 //! [`Replica::turn`].
 
 mod calls;
+mod deaths;
 mod members;
+mod orders;
 mod peers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +14,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::calls::Clients;
+use self::deaths::Proofs;
 use self::members::Watch;
+use self::orders::Orders;
 use crate::call::{ConnectionId, Outcome};
 use crate::consensus::{
     Consensus, Cut, Decided, GENESIS, Progress, Random, Recovery, Replayed, Timing,
@@ -21,7 +25,7 @@ use crate::durable::{Persist, Record, Recovered, Snapshot};
 use crate::log::{Command, in_parts, unpack};
 pub use crate::machine::Hosting;
 use crate::machine::{Effect, Machine, State};
-use crate::view::{ClusterId, Member, Process, ReplicaId, Role, View};
+use crate::view::{Branch, Cause, ClusterId, Member, Process, ReplicaId, Role, Standing, View};
 use crate::wal::BLOCK;
 use crate::wire::{Answer, HostedCall, PeerMessage, Purpose, Request, Status, Welcome};
 
@@ -58,6 +62,10 @@ pub struct Config {
     /// How long the disk may take for what it is asked, before a leader hands on to one whose
     /// disk is quicker.
     pub disk_timeout: Duration,
+    /// Whether a member is proven to be gone by its host, when that refuses connections to it.
+    pub refused_is_dead: bool,
+    /// Whether [`Action::Fence`] can be done.
+    pub fences: bool,
     /// How long a bootstrap waits to be greeted by a cluster that it once belonged to, before it
     /// starts one.
     pub greeting: Duration,
@@ -80,6 +88,11 @@ pub enum Event {
     PeerLost(ReplicaId),
     /// A process of which [`Action::Watch`] said that it is that peer's is gone: proven.
     PeerDead(ReplicaId, Process),
+    /// Nobody answered at that address; where the flag is set, its host said that nobody listens
+    /// there.
+    Unreached(SocketAddr, bool),
+    /// The [`Action::Fence`] of that number is over, well or not.
+    Fenced(u64, Result<(), String>),
     /// Sending the snapshot in that message to that peer is over, well or not.
     SnapshotSent(ReplicaId, bool),
     /// A replica at that address, reached with [`Purpose::Stream`] or [`Purpose::Greet`],
@@ -118,6 +131,9 @@ pub enum Action {
     /// That is a process of that peer, as it says: watch it, if that is possible here, and tell
     /// of its end by [`Event::PeerDead`].
     Watch(ReplicaId, Process),
+    /// Make sure that this peer does nothing any more, by whatever means the operator gave;
+    /// answered by [`Event::Fenced`] with that number.
+    Fence(u64, Member),
     /// Send to a peer; it may be lost. Messages to one peer stay in order. A message that holds
     /// a snapshot ([`crate::consensus::Envelope::take_snapshot`]) travels on a connection of its
     /// own and is answered by [`Event::SnapshotSent`].
@@ -196,11 +212,15 @@ pub struct Replica {
     machine: Machine,
     clients: Clients,
     watch: Watch,
+    proofs: Proofs,
+    orders: Orders,
+    /// What the replicas that it would join stand for, once one said so.
+    joins: Option<Standing>,
     /// Those whom a joining replica can ask, or who are of a later view than this one: they are
     /// in none of ours and yet must be answered.
     known: BTreeMap<ReplicaId, Member>,
-    /// Whose streams were taken before this replica could judge them: lineage and view of each.
-    early: BTreeMap<ReplicaId, (u64, u64)>,
+    /// Whose streams were taken before this replica could judge them, and where they stood.
+    early: BTreeMap<ReplicaId, Standing>,
     /// A call has run here that no other replica has run.
     astray: bool,
     /// Why it leaves, if it is to join again.
@@ -218,6 +238,8 @@ pub struct Replica {
     followers_wait: bool,
     ticks: u64,
     now: Duration,
+    /// When this process last went on after having been stopped.
+    woke: Duration,
     started: Option<Duration>,
     wall_ms: u64,
     serving: bool,
@@ -283,9 +305,15 @@ impl Replica {
                 random.next(),
                 config.member.durable,
             ),
-            machine: Machine::new(hosting, View::first(cluster, config.member.clone())),
+            machine: Machine::new(
+                hosting,
+                View::first(cluster, config.member.clone(), Branch::default()),
+            ),
             clients: Clients::default(),
             watch: Watch::default(),
+            proofs: Proofs::default(),
+            orders: Orders::default(),
+            joins: None,
             known: BTreeMap::new(),
             early: BTreeMap::new(),
             astray: false,
@@ -298,6 +326,7 @@ impl Replica {
             followers_wait: false,
             ticks: 0,
             now: Duration::ZERO,
+            woke: Duration::ZERO,
             started: None,
             wall_ms: 0,
             serving: false,
@@ -354,11 +383,17 @@ impl Replica {
             Event::Request(connection, request) => self.request(connection, request),
             Event::Disconnected(connection) => {
                 self.clients.disconnected(connection, self.consensus.is_leader());
+                self.orders.disconnected(connection);
             }
             Event::Message(from, message) => self.message(from, message),
             Event::PeerReached(id) => self.peer_reached(id),
-            Event::PeerLost(id) => self.peer_lost(id),
+            Event::PeerLost(id) => {
+                self.proofs.stream_lost(id);
+                self.peer_lost(id);
+            }
             Event::PeerDead(id, process) => self.peer_dead(id, &process),
+            Event::Unreached(address, refused) => self.unreached(address, refused),
+            Event::Fenced(number, result) => self.fenced(number, result),
             Event::SnapshotSent(id, arrived) => self.consensus.snapshot_sent(id, arrived),
             Event::Welcomed(address, welcome) => self.welcomed(address, welcome),
             Event::Done(outcomes) => self.done(outcomes),
@@ -379,9 +414,12 @@ impl Replica {
     pub fn turn(&mut self, now: Duration, wall_ms: u64, actions: &mut Vec<Action>) {
         let away = now.saturating_sub(self.now) > self.config.election_timeout;
         self.now = self.now.max(now);
-        if away && self.consensus.is_leader() {
-            // This process was stopped: that it heard of nobody is nobody's silence.
-            self.hear_all();
+        if away {
+            self.woke = self.now;
+            if self.consensus.is_leader() {
+                // This process was stopped: that it heard of nobody is nobody's silence.
+                self.hear_all();
+            }
         }
         self.started.get_or_insert(now);
         self.wall_ms = wall_ms;
@@ -695,6 +733,7 @@ impl Replica {
         let Member { id, durable, .. } = self.config.member;
         let seed = Random(self.config.seed).next();
         self.consensus = Consensus::bootstrap(id, timing, seed, durable);
+        self.machine.state.view.branch = self.branch(Cause::Started);
         let state = self.machine.state.encode();
         let first = Snapshot { index: GENESIS, term: GENESIS, state, object: None };
         if let Some(persist) = self.consensus.persist_first(first) {
@@ -702,6 +741,12 @@ impl Replica {
         }
         self.phase = Phase::Member;
         self.view_changed();
+    }
+
+    /// Another one with each view and each life.
+    fn branch(&self, cause: Cause) -> Branch {
+        let number = Random(self.config.seed ^ self.machine.state.view.number).next();
+        Branch { number, since_ms: self.wall_ms, cause }
     }
 
     /// Sees whether there is another leader than at the last look. If so, what clients wait for
@@ -736,8 +781,10 @@ impl Replica {
             Phase::Member | Phase::Leaving => {}
         }
         let view = &self.machine.state.view;
-        match view.role(self.config.member.id) {
+        let me = &self.config.member;
+        match view.role(me.id) {
             Some(Role::Voter) => {}
+            Some(Role::Learner) if me.learner => {}
             Some(Role::Learner) => {
                 return Some("the replica is catching up with its cluster".into());
             }

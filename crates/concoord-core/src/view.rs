@@ -54,6 +54,8 @@ pub struct Member {
     pub process: Option<Process>,
     /// Whether it writes down what it promises, and so comes back with it under the same id.
     pub durable: bool,
+    /// Whether it was started to stay a learner, until an operator promotes it.
+    pub learner: bool,
 }
 
 /// What a member may do.
@@ -61,8 +63,71 @@ pub struct Member {
 pub enum Role {
     /// Counts in quorums.
     Voter,
-    /// Receives the log, counts nowhere: it has not caught up yet.
+    /// Receives the log, counts nowhere: it has not caught up yet, or is not to count.
     Learner,
+}
+
+/// The last time that a member went on alone, or the start of the cluster. Two views of the same
+/// cluster and lineage that differ in this have nothing to do with each other any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    /// Drawn at random.
+    pub number: u64,
+    /// When, milliseconds since 1970.
+    pub since_ms: u64,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a cluster consisted of one member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// It started.
+    #[default]
+    Started,
+    /// The only other voter was proven to be gone.
+    Proven,
+    /// An operator said so.
+    Forced,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Started => "started",
+            Self::Proven => "went on alone after the death of the other voter",
+            Self::Forced => "went on alone by force",
+        })
+    }
+}
+
+/// How far a replica is in the history of its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// See [`View::lineage`].
+    pub lineage: u64,
+    /// See [`Branch::number`].
+    pub branch: u64,
+    /// See [`View::number`].
+    pub number: u64,
+}
+
+impl Standing {
+    /// Whether both come from the same cluster and went on apart from each other: what is
+    /// decided in one will never be in the other.
+    #[must_use]
+    pub fn is_twin_of(&self, other: &Self) -> bool {
+        (self.cluster, self.lineage) == (other.cluster, other.lineage)
+            && self.branch != other.branch
+    }
+
+    /// Whether this one is later in the same cluster.
+    #[must_use]
+    pub fn is_ahead_of(&self, other: &Self) -> bool {
+        self.cluster == other.cluster && (self.lineage, self.number) > (other.lineage, other.number)
+    }
 }
 
 /// The membership as the log has decided it: the same on every replica that has applied as much.
@@ -72,6 +137,8 @@ pub struct View {
     pub cluster: ClusterId,
     /// How often a survivor has gone on alone; see `docs/internals/members.md`.
     pub lineage: u64,
+    /// Since when, and why, it is that lineage.
+    pub branch: Branch,
     /// One more with each change of the members.
     pub number: u64,
     /// In order of their ids.
@@ -79,6 +146,9 @@ pub struct View {
     /// Addresses of members that are gone, the latest first. The others greet them, so that a
     /// bootstrap that is started again with its old command joins instead of starting anew.
     pub lost: Vec<SocketAddr>,
+    /// Members that an operator removed, the latest first: they are not to join again by
+    /// themselves.
+    pub dismissed: Vec<ReplicaId>,
 }
 
 /// A change of the members, as the log carries it.
@@ -90,18 +160,22 @@ pub enum Change {
     Promote(ReplicaId),
     /// That member is gone.
     Remove(ReplicaId),
+    /// An operator wants that member gone.
+    Dismiss(ReplicaId),
 }
 
 impl View {
     /// Of a cluster that consists of its first member.
     #[must_use]
-    pub fn first(cluster: ClusterId, member: Member) -> Self {
+    pub fn first(cluster: ClusterId, member: Member, branch: Branch) -> Self {
         Self {
             cluster,
             lineage: 0,
+            branch,
             number: 1,
             members: vec![(member, Role::Voter)],
             lost: Vec::new(),
+            dismissed: Vec::new(),
         }
     }
 
@@ -122,13 +196,19 @@ impl View {
                 }
             }
             Change::Remove(id) => self.forget(|member| member.id == id),
+            Change::Dismiss(id) => {
+                self.forget(|member| member.id == id);
+                self.dismissed.insert(0, id);
+                self.dismissed.truncate(LOST_MAX);
+            }
         }
     }
 
     /// Goes on with that member alone.
-    pub fn go_solo(&mut self, id: ReplicaId) {
+    pub fn go_solo(&mut self, id: ReplicaId, branch: Branch) {
         self.number += 1;
         self.lineage += 1;
+        self.branch = branch;
         self.forget(|member| member.id != id);
     }
 
@@ -144,6 +224,13 @@ impl View {
             }
         }
         self.lost.truncate(LOST_MAX);
+    }
+
+    /// Where it stands in the history of its cluster.
+    #[must_use]
+    pub const fn standing(&self) -> Standing {
+        let (cluster, lineage, number) = (self.cluster, self.lineage, self.number);
+        Standing { cluster, lineage, branch: self.branch.number, number }
     }
 
     /// The member of that id.

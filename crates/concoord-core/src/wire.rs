@@ -23,7 +23,7 @@ use crate::call::{Call, Outcome, Refusal, SessionId};
 use crate::consensus::Envelope;
 use crate::log::Command;
 use crate::object::Interface;
-use crate::view::{ClusterId, Member, View};
+use crate::view::{ClusterId, Member, ReplicaId, Standing, View};
 
 /// The first bytes of a connection: what we are, and the version of everything below.
 pub const PREAMBLE: [u8; 8] = *b"\xC0\xCDcncrd\x01";
@@ -54,9 +54,8 @@ pub struct ClientHello {
 pub struct PeerHello {
     /// Itself.
     pub member: Member,
-    /// The cluster it is in, that cluster's lineage, and the number of the view it has applied;
-    /// `None` before it has joined one.
-    pub cluster: Option<(ClusterId, u64, u64)>,
+    /// The cluster it is in, and how far it is there; `None` before it has joined one.
+    pub standing: Option<Standing>,
     /// The class of the object.
     pub class: String,
     /// What must be alike for the object to behave alike: empty for native objects, the Python
@@ -142,6 +141,43 @@ pub enum Request {
     Interface,
     /// How is the cluster? Answered by [`Answer::Status`].
     Status,
+    /// Change the membership. Answered by [`Answer::Ordered`].
+    Order(Order),
+}
+
+/// What an operator wants of the membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Order {
+    /// The replica that was started alone at that address shall join.
+    Add(SocketAddr),
+    /// That member shall leave, and not come back by itself.
+    Remove(Who),
+    /// That learner shall be a voter.
+    Promote(Who),
+    /// The replica that is asked shall go on alone, whatever the others have decided without it.
+    GoAlone,
+}
+
+/// A member, as an operator names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Who {
+    /// By its id.
+    Id(ReplicaId),
+    /// By its address.
+    Address(SocketAddr),
+}
+
+/// What becomes of an [`Order`], with a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// It is decided and applied where it was asked for. Nothing follows.
+    Done(String),
+    /// It is under way, and this is what it waits for. More follows.
+    Waiting(String),
+    /// It can't be done, and nothing has changed. Nothing follows.
+    Refused(String),
+    /// It can't be done for now: there is no quorum. Nothing has changed, and nothing follows.
+    NotNow(String),
 }
 
 /// What a replica says to a client.
@@ -173,6 +209,8 @@ pub enum Answer {
     Waiting(String),
     /// The session is gone, and calls that are open in it will not be answered. Sent unasked.
     Expired(SessionId),
+    /// How the order of this connection is.
+    Ordered(Report),
 }
 
 /// A replica as it sees itself and its cluster.
@@ -185,7 +223,7 @@ pub struct Status {
     /// Its view, `None` before it has joined.
     pub view: Option<View>,
     /// The leader it follows or is.
-    pub leader: Option<crate::view::ReplicaId>,
+    pub leader: Option<ReplicaId>,
     /// The term of the log.
     pub term: u64,
     /// The last entry that is decided, as far as it knows.
@@ -230,6 +268,11 @@ pub enum PeerMessage {
     Failed(SessionId, u64),
     /// That call ran at the sender.
     Ran(SessionId, u64),
+    /// An operator wants this of the leader. Said again and again until the sender has applied
+    /// it, or nobody wants it any more.
+    Order(Order),
+    /// To who passed that order on: it can't be done, and why.
+    Declined(Order, String),
 }
 
 /// What a replica asks of the worker that hosts its object.

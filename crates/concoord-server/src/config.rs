@@ -9,6 +9,8 @@ use concoord_core::limits;
 use concoord_core::object::Object;
 use concoord_core::objects;
 
+use crate::fence::FenceSpec;
+
 /// What a replica is started with.
 pub struct ReplicaConfig {
     /// Where clients and peers reach this replica: the listener's own address, unless that is a
@@ -35,6 +37,13 @@ pub struct ReplicaConfig {
     pub snapshot_bytes: usize,
     /// How long the disk may take before a leader hands on to a replica whose disk is quicker.
     pub disk_timeout: Duration,
+    /// Whether it stays a learner until an operator promotes it.
+    pub learner: bool,
+    /// Whether a peer's host proves that the peer is gone by refusing connections to it: only
+    /// right where nothing between the two refuses them in its place.
+    pub refused_is_dead: bool,
+    /// How a peer is fenced that is silent; `None` if it can't be.
+    pub fence: Option<FenceSpec>,
     /// How long a bootstrap waits to be greeted by a cluster that it once belonged to.
     pub greeting: Duration,
 }
@@ -134,6 +143,9 @@ impl ReplicaConfig {
             dead_timeout: limits::DEAD_TIMEOUT,
             snapshot_bytes: limits::SNAPSHOT_LOG_BYTES,
             disk_timeout: Duration::from_secs(1),
+            learner: false,
+            refused_is_dead: false,
+            fence: None,
             greeting: Duration::from_millis(300),
         }
     }

@@ -1,5 +1,6 @@
 //! The one task that owns a replica.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -17,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 use crate::clients;
 use crate::config::{ConfigError, ObjectSpec, ReplicaConfig};
 use crate::death::own_process;
+use crate::fence::{FenceSpec, fence};
 use crate::shell::Shell;
 use crate::storage::{Storage, StorageError, StorageEvent, Who};
 use crate::task::Task;
@@ -142,6 +144,9 @@ struct Driver {
     shell: Rc<Shell>,
     worker: Option<Worker>,
     tick: Duration,
+    fence: Option<FenceSpec>,
+    /// The fence command, while it runs.
+    fencing: Cell<Option<Task>>,
     started: Instant,
     _accepting: Task,
 }
@@ -172,7 +177,13 @@ impl Driver {
             bootstrap.extend(storage.rejoin());
         }
         let core = Config {
-            member: Member { id, address: config.advertise, process: process.clone(), durable },
+            member: Member {
+                id,
+                address: config.advertise,
+                process: process.clone(),
+                durable,
+                learner: config.learner,
+            },
             bootstrap,
             runtime,
             seed: random()?,
@@ -183,6 +194,8 @@ impl Driver {
             dead_timeout: config.dead_timeout,
             snapshot_bytes: config.snapshot_bytes,
             disk_timeout: config.disk_timeout,
+            refused_is_dead: config.refused_is_dead,
+            fences: config.fence.is_some(),
             greeting: config.greeting,
         };
         let replica = match recovered {
@@ -199,7 +212,8 @@ impl Driver {
         shell.peers.follow(&shell, &shell.replica.borrow().contacts());
         let accepting = Task::spawn(clients::accept(Rc::clone(listener), Rc::clone(&shell)));
         let (tick, started) = (config.tick, Instant::now());
-        Ok(Self { shell, worker, tick, started, _accepting: accepting })
+        let (fence, fencing) = (config.fence.clone(), Cell::default());
+        Ok(Self { shell, worker, tick, fence, fencing, started, _accepting: accepting })
     }
 
     /// Takes turns until the replica ends.
@@ -298,6 +312,11 @@ impl Driver {
             }
             Action::View(_) => {}
             Action::Watch(id, process) => shell.deaths.watch(shell, id, process),
+            Action::Fence(number, peer) => {
+                let spec = self.fence.clone().expect("only asked for where there is a command");
+                let task = Task::spawn(fence(Rc::clone(shell), spec, number, peer));
+                self.fencing.set(Some(task));
+            }
             Action::Persist(persist) => disk.storage().persist(persist),
             Action::Save(snapshot) => disk.storage().save(snapshot),
             Action::Serving => {

@@ -185,7 +185,7 @@ fn metrics(status: &Status, usage: Usage) -> String {
 
 #[cfg(test)]
 mod tests {
-    use concoord_core::view::{ClusterId, Member, ReplicaId, Role, View};
+    use concoord_core::view::{Branch, ClusterId, Member, ReplicaId, Role, View};
 
     use super::*;
 
@@ -195,13 +195,16 @@ mod tests {
             address: ([127, 0, 0, 1], 14000).into(),
             process: None,
             durable: false,
+            learner: false,
         };
         let view = View {
             cluster: ClusterId(1),
             lineage: 0,
+            branch: Branch::default(),
             number: 3,
             members: vec![(replica.clone(), Role::Voter)],
             lost: Vec::new(),
+            dismissed: Vec::new(),
         };
         Status {
             class: "a.B".into(),

@@ -16,6 +16,7 @@ pub mod config;
 mod connection;
 mod death;
 mod driver;
+mod fence;
 mod http;
 mod journal;
 pub mod logging;
@@ -27,4 +28,5 @@ mod worker;
 
 pub use config::{ConfigError, ObjectSpec, ReplicaConfig, WorkerSpec};
 pub use driver::{RunError, run, runtime};
+pub use fence::FenceSpec;
 pub use worker::LoadError;

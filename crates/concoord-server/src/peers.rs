@@ -164,6 +164,18 @@ enum DialError {
     Partial(u64),
 }
 
+impl DialError {
+    /// Of an attempt that nobody answered: whether the host at the other end said that nobody
+    /// listens there.
+    fn is_refusal(&self) -> Option<bool> {
+        match self {
+            Self::Socket(error) => Some(error.kind() == io::ErrorKind::ConnectionRefused),
+            Self::Silent => Some(false),
+            Self::Read(_) | Self::Welcome(_) | Self::Partial(_) => None,
+        }
+    }
+}
+
 /// Keeps a connection to that address, dialling again when it breaks.
 async fn keep(shell: Rc<Shell>, address: SocketAddr, purpose: Purpose) {
     let mut answered_by = None;
@@ -173,6 +185,9 @@ async fn keep(shell: Rc<Shell>, address: SocketAddr, purpose: Purpose) {
         // the later stream would replace the earlier one, in turn and for ever.
         if !answered_by.is_some_and(|id| shell.peers.reaches(id)) {
             let ended = dial(&shell, address, purpose, &mut answered_by).await;
+            if let Some(refused) = ended.as_ref().err().and_then(DialError::is_refusal) {
+                shell.post(Event::Unreached(address, refused));
+            }
             let now = ended.map_or_else(|error| error.to_string(), |()| String::new());
             if now != trouble && !now.is_empty() {
                 tracing::debug!("no connection to {address}: {now}");

@@ -143,7 +143,9 @@ impl Guest {
                 Request::Call(call) => self.reply(&call),
                 Request::KeepAlive(id) => self.say(&Answer::Alive(id)),
                 Request::Close(id) => goodbye = Some(id),
-                Request::Interface | Request::Status => panic!("not part of this script"),
+                Request::Interface | Request::Status | Request::Order(_) => {
+                    panic!("not part of this script")
+                }
             }
         }
         goodbye

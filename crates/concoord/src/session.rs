@@ -488,7 +488,9 @@ impl Session {
             | Answer::NotOpened(_)
             | Answer::Alive(_)
             | Answer::Expired(_)
-            | Answer::Closed(_) => {}
+            | Answer::Closed(_)
+            // To operators, who have no session.
+            | Answer::Ordered(_) => {}
         }
         let questions = !self.questions.is_empty() || !self.sent.is_empty();
         if let Link::Up(up) = &mut self.link {

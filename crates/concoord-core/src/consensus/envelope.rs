@@ -228,7 +228,7 @@ pub(super) fn change_entry(change: &Change) -> Entry {
     let (kind, id) = match change {
         Change::Add(member) => (ConfChangeType::AddLearnerNode, member.id),
         Change::Promote(id) => (ConfChangeType::AddNode, *id),
-        Change::Remove(id) => (ConfChangeType::RemoveNode, *id),
+        Change::Remove(id) | Change::Dismiss(id) => (ConfChangeType::RemoveNode, *id),
     };
     let mut single = ConfChangeSingle::default();
     single.set_change_type(kind);

@@ -36,16 +36,19 @@ impl MemoryLog {
 
     pub(super) fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
-        while self.last() >= first.index {
-            let gone = self
-                .entries
-                .pop_back()
-                .expect("the library never rewrites what is decided and cut off");
-            self.bytes -= size(&gone);
-        }
+        self.truncate(first.index - 1);
         assert_eq!(first.index, self.last() + 1, "entries are appended without gaps");
         self.bytes += entries.iter().map(size).sum::<usize>();
         self.entries.extend(entries.iter().cloned());
+    }
+
+    /// Forgets what comes after `last`.
+    pub(super) fn truncate(&mut self, last: u64) {
+        while self.last() > last {
+            let gone =
+                self.entries.pop_back().expect("nobody rewrites what is decided and cut off");
+            self.bytes -= size(&gone);
+        }
     }
 
     /// Becomes an empty log after this snapshot.

@@ -10,12 +10,12 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, HardState};
 
-use super::envelope::entry_of;
+use super::envelope::{change_of, entry_of};
 use super::memory::MemoryLog;
 use super::{Decided, Envelope};
 use crate::durable::{Persist, Record, RecordKind, Recovered, Snapshot};
 use crate::limits::UNSAFE_BYTES_MAX;
-use crate::view::View;
+use crate::view::{Cause, View};
 
 /// What is on its way to the disk.
 #[derive(Default)]
@@ -232,8 +232,15 @@ impl Recovery {
                 self.astray = false;
             }
             RecordKind::Alone => {
-                let view = postcard::from_bytes(&record.payload)
+                let view: View = postcard::from_bytes(&record.payload)
                     .map_err(|error| format!("a view can't be read: {error}"))?;
+                if view.branch.cause == Cause::Forced {
+                    // As `Consensus::drop_changes` did before this was written.
+                    let made = |entry: &Entry| entry.index <= record.index;
+                    let stays = |entry: &Entry| made(entry) || change_of(entry).is_none();
+                    let first = self.entries.iter().position(|entry| !stays(entry));
+                    self.entries.truncate(first.unwrap_or(usize::MAX));
+                }
                 self.alone.push((record.index, view));
                 self.hard_state.term = record.term;
                 self.hard_state.vote = 0;

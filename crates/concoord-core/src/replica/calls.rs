@@ -136,6 +136,7 @@ impl Replica {
                 let status = Box::new(self.status());
                 self.actions.push(Action::Answer(connection, Answer::Status(status)));
             }
+            Request::Order(order) => self.order(connection, order),
         }
     }
 

@@ -9,11 +9,11 @@ use crate::call::SessionId;
 use crate::limits::MEMBERS_MAX;
 use crate::log::Command;
 use crate::session::Fate;
-use crate::view::{Change, Member, Process, ReplicaId, Role, View};
-use crate::wire::{PeerMessage, Purpose};
+use crate::view::{Cause, Change, Member, Process, ReplicaId, Role, View};
+use crate::wire::{Order, PeerMessage, Purpose, Who};
 
 /// Ticks between two looks at what is overdue.
-const MINDING_TICKS: u64 = 20;
+pub(super) const MINDING_TICKS: u64 = 20;
 
 /// Ticks between two times of asking for membership, or for leave.
 const ASKING_TICKS: u64 = 10;
@@ -75,9 +75,15 @@ impl Watch {
     /// Whether every process that ever spoke as that member here is gone. A member that has
     /// been started again from its disk is one whose process lives, if it was ever met; and if it
     /// was not, it has decided nothing with this replica.
-    fn is_dead(&self, id: ReplicaId) -> bool {
+    pub(super) fn is_dead(&self, id: ReplicaId) -> bool {
         let known = self.processes.get(&id).map_or(&[][..], Vec::as_slice);
         !known.is_empty() && known.len() < PROCESSES_MAX && known.iter().all(|(_, gone)| *gone)
+    }
+
+    /// The processes of that member that are not known to be gone.
+    pub(super) fn alive(&self, id: ReplicaId) -> impl Iterator<Item = &Process> {
+        let known = self.processes.get(&id).into_iter().flatten();
+        known.filter(|(_, gone)| !*gone).map(|(process, _)| process)
     }
 
     pub(super) fn heard_within(&self, id: ReplicaId, now: Duration, silence: Duration) -> bool {
@@ -184,6 +190,7 @@ impl Replica {
             let view = &self.machine.state.view;
             self.watch.heard.retain(|id, _| view.member(*id).is_some());
             self.watch.met.retain(|id| view.member(*id).is_some());
+            self.proofs.retain(|id| view.member(id).is_some());
             self.tell_crash();
             let declined = self.declined.len();
             self.declined.retain(|_, since| *since + DECLINED >= self.now);
@@ -194,6 +201,10 @@ impl Replica {
         if self.phase == Phase::Leaving && self.ticks.is_multiple_of(ASKING_TICKS) {
             self.ask_to_leave();
         }
+        if self.ticks.is_multiple_of(ASKING_TICKS) {
+            self.mind_orders();
+        }
+        self.mind_fence();
         self.go_solo_if_proven();
         self.mind_members();
     }
@@ -214,6 +225,13 @@ impl Replica {
     fn removal(&self) -> Option<Change> {
         let view = &self.machine.state.view;
         let me = self.config.member.id;
+        let unwanted = view.members.iter().map(|(member, _)| member.id).find(|id| {
+            let order = Order::Remove(Who::Id(*id));
+            *id != me && self.orders.wants(order) && self.objection(order).is_none()
+        });
+        if let Some(id) = unwanted {
+            return Some(Change::Dismiss(id));
+        }
         let gone =
             view.members.iter().map(|(member, role)| (member, *role)).find(|(member, role)| {
                 let id = member.id;
@@ -225,7 +243,7 @@ impl Replica {
                 };
                 id != me
                     && (self.watch.leaving.contains(&id)
-                        || self.watch.is_dead(id) && !member.durable
+                        || self.is_gone(id) && !member.durable
                         || replaced()
                         || self.is_silent(id)
                             && (*role == Role::Learner || self.others_are_enough()))
@@ -247,20 +265,20 @@ impl Replica {
         voters.len() > 2 && 2 * awake > voters.len()
     }
 
-    /// A learner that keeps up with the log counts from now on.
+    /// A learner that keeps up with the log counts from now on, unless it is to stay one.
     fn promotion(&mut self) -> Option<Change> {
-        let learners: Vec<ReplicaId> = self
+        let learners: Vec<(ReplicaId, bool)> = self
             .machine
             .state
             .view
             .members
             .iter()
             .filter(|(_, role)| *role == Role::Learner)
-            .map(|(member, _)| member.id)
+            .map(|(member, _)| (member.id, member.learner))
             .collect();
-        self.watch.goals.retain(|id, _| learners.contains(id));
+        self.watch.goals.retain(|id, _| learners.iter().any(|(learner, _)| learner == id));
         let last = self.consensus.last();
-        for id in learners {
+        for (id, stays) in learners {
             let matched = self.consensus.matched(id);
             let (goal, since) = *self.watch.goals.entry(id).or_insert((last, self.now));
             if matched < goal || matched == 0 {
@@ -268,12 +286,22 @@ impl Replica {
             }
             if since + CATCH_UP_MAX >= self.now
                 && self.watch.heard_within(id, self.now, CATCH_UP_MAX)
+                && (!stays || self.orders.wants(Order::Promote(Who::Id(id))))
             {
                 return Some(Change::Promote(id));
             }
             self.watch.goals.insert(id, (last, self.now));
         }
         None
+    }
+
+    /// By how many entries that learner is behind, if it does not keep up with the log.
+    pub(super) fn lag(&self, id: ReplicaId) -> Option<u64> {
+        let matched = self.consensus.matched(id);
+        let overdue =
+            |(goal, since): &(u64, Duration)| matched < *goal && *since + CATCH_UP_MAX < self.now;
+        let lags = matched == 0 || self.watch.goals.get(&id).is_some_and(overdue);
+        lags.then(|| self.consensus.last() - matched)
     }
 
     fn addition(&self) -> Option<Change> {
@@ -305,26 +333,44 @@ impl Replica {
     /// Goes on alone if the only other voter is proven to be gone. Sound because under two
     /// voters each decided entry is on both, so this one has all of them; and because the other
     /// can never speak again, so there is nobody to disagree with.
-    fn go_solo_if_proven(&mut self) {
-        let me = self.config.member.id;
-        let view = &self.machine.state.view;
-        let voters: Vec<ReplicaId> = view.voters().map(|voter| voter.id).collect();
-        let other = match voters.as_slice() {
-            [first, second] if *first == me => *second,
-            [first, second] if *second == me => *first,
-            _ => return,
+    pub(super) fn go_solo_if_proven(&mut self) {
+        let Some(other) = self.only_other_voter().filter(|other| self.is_gone(*other)) else {
+            return;
         };
-        if self.alone.is_some() {
-            return;
+        if self.may_go_solo_without(other) {
+            let member = self.machine.state.view.member(other);
+            let gone = member.map(|member| member.address.to_string()).unwrap_or_default();
+            let text = format!("the replica at {gone} is gone, going on as the only one");
+            self.go_alone(Cause::Proven, text);
         }
-        let proven = self.watch.is_dead(other) && self.watch.met.contains(&other);
-        if !proven || self.consensus.may_grow() {
-            return;
+    }
+
+    /// The other one of two voters, if this replica is the one.
+    pub(super) fn only_other_voter(&self) -> Option<ReplicaId> {
+        let me = self.config.member.id;
+        let voters: Vec<ReplicaId> =
+            self.machine.state.view.voters().map(|voter| voter.id).collect();
+        match voters.as_slice() {
+            [first, second] if *first == me => Some(*second),
+            [first, second] if *second == me => Some(*first),
+            _ => None,
         }
-        let gone = view.member(other).map(|member| member.address.to_string()).unwrap_or_default();
-        let text = format!("the process of {gone} is gone, going on as the only replica");
-        let mut alone = view.clone();
-        alone.go_solo(me);
+    }
+
+    /// Whether nothing but the proof is missing to go on without the only other voter.
+    pub(super) fn may_go_solo_without(&self, other: ReplicaId) -> bool {
+        self.alone.is_none() && self.watch.met.contains(&other) && !self.consensus.may_grow()
+    }
+
+    /// Whether that member is proven to be gone, one way or another.
+    fn is_gone(&self, id: ReplicaId) -> bool {
+        self.watch.is_dead(id) || self.proofs.is_gone(id)
+    }
+
+    /// Goes on as the only member.
+    pub(super) fn go_alone(&mut self, cause: Cause, text: String) {
+        let mut alone = self.machine.state.view.clone();
+        alone.go_solo(self.config.member.id, self.branch(cause));
         self.note(tracing::Level::WARN, text);
         match self.consensus.go_solo(&alone) {
             None => self.went_solo(alone),
@@ -355,7 +401,9 @@ impl Replica {
 
     pub(super) fn apply_change(&mut self, change: Change) {
         let removed = match &change {
-            Change::Remove(id) => self.machine.state.view.member(*id).cloned(),
+            Change::Remove(id) | Change::Dismiss(id) => {
+                self.machine.state.view.member(*id).cloned()
+            }
             Change::Add(_) | Change::Promote(_) => None,
         };
         self.machine.state.view.apply(change);
@@ -400,13 +448,21 @@ impl Replica {
         let mine = &self.machine.state.view;
         // Whoever is of an earlier lineage is left behind, even if it is a member again under the
         // id that it had: its log may hold what was never decided.
-        if (view.lineage, view.number) < (mine.lineage, mine.number)
+        if view.cluster != mine.cluster
+            || mine.standing().is_ahead_of(&view.standing())
+            || mine.standing().is_twin_of(&view.standing())
             || view.member(self.config.member.id).is_some() && view.lineage == mine.lineage
         {
             return;
         }
+        self.end_orders();
         if self.phase == Phase::Leaving && self.rejoining.is_none() {
             self.stop(Ok("left the cluster".into()));
+        } else if view.dismissed.contains(&self.config.member.id) {
+            let reason = "an operator removed this replica from its cluster; started again with \
+                          -b, it joins as a newcomer";
+            self.note(tracing::Level::WARN, reason.into());
+            self.stop(Ok(reason.into()));
         } else {
             let addresses = view.members.iter().map(|(member, _)| member.address).collect();
             let reason = "the others went on without this replica; joining again";
@@ -450,6 +506,7 @@ impl Replica {
         self.declined.clear();
         self.actions.push(Action::View(view));
         self.actions.push(Action::Contacts);
+        self.mind_orders();
     }
 
     /// The worker can't run that call.
@@ -543,11 +600,14 @@ impl Replica {
         if let Some(view) = self.view() {
             contacts.extend(view.members.iter().map(|(member, _)| stream(member)));
             let lost = view.lost.iter().filter(|address| !self.declined.contains_key(address));
-            contacts.extend(lost.chain(&self.unasked).map(|address| Contact {
-                address: *address,
-                id: None,
-                purpose: Purpose::Greet,
-            }));
+            let asked = self.unasked.iter().copied();
+            contacts.extend(
+                lost.copied().chain(asked).chain(self.orders.invited()).map(|address| Contact {
+                    address,
+                    id: None,
+                    purpose: Purpose::Greet,
+                }),
+            );
             contacts.extend(self.known.values().map(stream));
             contacts.extend(self.untold.iter().map(|(_, member)| stream(member)));
         } else if self.phase == Phase::Joining {

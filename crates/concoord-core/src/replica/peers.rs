@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 
 use super::{Action, Phase, Replica};
 use crate::limits::MEMBERS_MAX;
-use crate::view::{ReplicaId, View};
+use crate::view::{ReplicaId, Standing, View};
 use crate::wire::{PeerHello, PeerMessage, Purpose, Welcome};
 
 /// Whether a replica of that lineage, with that view, is none of those that go on.
-fn is_left_behind(view: &View, id: ReplicaId, (lineage, number): (u64, u64)) -> bool {
-    lineage < view.lineage
-        || (lineage, number) <= (view.lineage, view.number) && view.member(id).is_none()
+fn is_left_behind(view: &View, id: ReplicaId, at: &Standing) -> bool {
+    at.lineage < view.lineage || !at.is_ahead_of(&view.standing()) && view.member(id).is_none()
 }
 
 impl Replica {
@@ -19,7 +18,7 @@ impl Replica {
     pub fn hello(&self, purpose: Purpose) -> PeerHello {
         PeerHello {
             member: self.config.member.clone(),
-            cluster: self.view().map(|view| (view.cluster, view.lineage, view.number)),
+            standing: self.view().map(View::standing),
             class: self.machine.interface().class.clone(),
             runtime: self.config.runtime.clone(),
             purpose,
@@ -33,9 +32,9 @@ impl Replica {
         let welcome = self.judge(hello);
         if matches!(welcome, Welcome::Peer { .. }) {
             self.meet(&hello.member);
-            let early = hello.cluster.filter(|_| self.phase == Phase::Joining);
-            if let Some((_, lineage, number)) = early.filter(|_| self.early.len() < MEMBERS_MAX) {
-                self.early.insert(hello.member.id, (lineage, number));
+            let early = hello.standing.filter(|_| self.phase == Phase::Joining);
+            if let Some(standing) = early.filter(|_| self.early.len() < MEMBERS_MAX) {
+                self.early.insert(hello.member.id, standing);
             }
         }
         match &welcome {
@@ -46,7 +45,7 @@ impl Replica {
             }
             Welcome::Refused(reason) => {
                 let text = format!("refused {}: {reason}", hello.member.address);
-                self.note(tracing::Level::WARN, text);
+                self.note(self.gravity(hello.standing), text);
             }
             Welcome::NotYet(_) => self.follow_greeting(hello),
             Welcome::Peer { .. } | Welcome::Client { .. } | Welcome::Removed(_) => {}
@@ -58,8 +57,8 @@ impl Replica {
     /// it is of a later view, and may be the one that leads us there.
     fn must_answer(&self, hello: &PeerHello) -> bool {
         let is_ahead = |view: &View| {
-            let later = |(_, lineage, number)| (lineage, number) > (view.lineage, view.number);
-            hello.cluster.is_some_and(later) && view.member(hello.member.id).is_none()
+            hello.standing.is_some_and(|theirs| theirs.is_ahead_of(&view.standing()))
+                && view.member(hello.member.id).is_none()
         };
         hello.purpose == Purpose::Stream
             && self.known.len() < MEMBERS_MAX
@@ -85,18 +84,29 @@ impl Replica {
         }
         let welcome =
             || Welcome::Peer { member: self.config.member.clone(), view: self.view().cloned() };
-        match (self.view(), hello.cluster) {
-            (None, Some(_)) if self.phase == Phase::Joining => welcome(),
+        match (self.view(), hello.standing) {
+            (None, Some(theirs)) if self.phase == Phase::Joining => {
+                self.other_than_joined(&theirs).map_or_else(welcome, Welcome::Refused)
+            }
             (None, _) => Welcome::NotYet(self.not_ready().unwrap_or_default()),
             (Some(_), None) => welcome(),
-            (Some(view), Some((cluster, lineage, number))) if view.cluster == cluster => {
+            (Some(view), Some(theirs)) if theirs.is_twin_of(&view.standing()) => {
+                let (own, other) = (self.config.member.address, hello.member.address);
+                Welcome::Refused(format!(
+                    "{own} and {other} went on apart from each other in cluster {}, and nothing \
+                     is merged: stop the replicas of one side, and start them again with -b to \
+                     join the other",
+                    view.cluster
+                ))
+            }
+            (Some(view), Some(theirs)) if view.cluster == theirs.cluster => {
                 if hello.purpose == Purpose::Greet {
                     welcome()
                 } else if self.untold.iter().any(|(_, member)| member.id == hello.member.id) {
                     Welcome::NotYet("the disk has yet to confirm a change of the members".into())
-                } else if is_left_behind(view, hello.member.id, (lineage, number)) {
+                } else if is_left_behind(view, hello.member.id, &theirs) {
                     Welcome::Removed(view.clone())
-                } else if lineage > view.lineage {
+                } else if theirs.lineage > view.lineage {
                     // Its log goes on from where somebody went on alone. It will tell us so.
                     Welcome::NotYet("this replica was left behind and is about to join anew".into())
                 } else {
@@ -106,8 +116,17 @@ impl Replica {
             (Some(view), Some(_)) if self.is_untouched(view) => {
                 Welcome::NotYet("the replica joins the cluster that greets it".into())
             }
-            (Some(view), Some((cluster, ..))) => {
-                Welcome::Refused(format!("this is cluster {}, not {cluster}", view.cluster))
+            (Some(view), Some(theirs)) => {
+                let others = view.members.len() - 1;
+                let why = if others > 0 {
+                    format!("with {others} other members")
+                } else if self.machine.state.sessions.opened() > 0 {
+                    "and clients have used it".into()
+                } else {
+                    "which went on alone".into()
+                };
+                let (ours, theirs) = (view.cluster, theirs.cluster);
+                Welcome::Refused(format!("this is cluster {ours}, not {theirs}, {why}"))
             }
         }
     }
@@ -116,8 +135,27 @@ impl Replica {
     pub(super) fn judge_early(&mut self) {
         let view = &self.machine.state.view;
         let early = std::mem::take(&mut self.early).into_iter();
-        let behind = early.filter(|(id, at)| is_left_behind(view, *id, *at));
+        let behind = early.filter(|(id, at)| is_left_behind(view, *id, at));
         self.actions.extend(behind.map(|(id, _)| Action::HangUp(id)));
+    }
+
+    /// Why a replica that joins has nothing to do with who stands there: it has spoken to others.
+    fn other_than_joined(&self, theirs: &Standing) -> Option<String> {
+        let joins = self
+            .joins
+            .filter(|joins| joins.cluster != theirs.cluster || joins.is_twin_of(theirs))?;
+        Some(format!("this replica joins another cluster than yours, {}", joins.cluster))
+    }
+
+    /// How bad it is that somebody who stands there is refused: a cluster that is two is worse
+    /// than a stranger.
+    fn gravity(&self, theirs: Option<Standing>) -> tracing::Level {
+        let ours = self.view().map(View::standing);
+        if ours.zip(theirs).is_some_and(|(ours, theirs)| ours.is_twin_of(&theirs)) {
+            tracing::Level::ERROR
+        } else {
+            tracing::Level::WARN
+        }
     }
 
     /// Whether this cluster is this replica alone and nobody ever had a session with it.
@@ -133,7 +171,7 @@ impl Replica {
             Phase::Member => self.is_untouched(&self.machine.state.view),
             Phase::Joining | Phase::Leaving | Phase::Over => false,
         };
-        if fresh && hello.cluster.is_some() {
+        if fresh && hello.standing.is_some() {
             let address = hello.member.address;
             self.restart(
                 vec![address],
@@ -144,13 +182,26 @@ impl Replica {
 
     /// A replica answered our hello.
     pub(super) fn welcomed(&mut self, address: SocketAddr, welcome: Welcome) {
+        self.answers(address);
+        self.invited(address, &welcome);
         let told_to_ask = self.unasked.remove(&address);
         if told_to_ask {
             self.actions.push(Action::Contacts);
         }
         match welcome {
-            Welcome::Peer { member, .. } => {
+            Welcome::Peer { member, view } => {
                 self.meet(&member);
+                let standing = view.as_ref().map(View::standing);
+                if self.phase == Phase::Joining
+                    && let Some(standing) = standing
+                {
+                    if self.other_than_joined(&standing).is_some() {
+                        let text = format!("{address} is of another cluster than the others of -b");
+                        self.stop(Err(text));
+                        return;
+                    }
+                    self.joins = Some(standing);
+                }
                 if self.phase == Phase::Joining && member.id != self.config.member.id {
                     self.known.insert(member.id, member);
                 }
@@ -181,13 +232,19 @@ impl Replica {
         if self.alone.is_some() {
             return;
         }
-        self.watch.heard(id, self.now);
+        self.hear_of(id);
         if self.phase == Phase::Joining {
             self.actions.push(Action::Send(id, PeerMessage::Join(self.config.member.clone())));
         }
         if self.consensus.leader() == Some(id) {
             self.clients.ask_again(self.config.member.id);
         }
+    }
+
+    /// A sign of life of that peer.
+    fn hear_of(&mut self, id: ReplicaId) {
+        self.watch.heard(id, self.now);
+        self.proofs.heard(id);
     }
 
     pub(super) fn peer_lost(&mut self, id: ReplicaId) {
@@ -212,7 +269,7 @@ impl Replica {
         if self.alone.is_some() {
             return;
         }
-        self.watch.heard(from, self.now);
+        self.hear_of(from);
         match message {
             PeerMessage::Consensus(envelope) => {
                 let ours = envelope.from() == from && envelope.to() == self.config.member.id;
@@ -230,6 +287,8 @@ impl Replica {
             PeerMessage::Heard(sessions) => self.clients.hear_of(sessions, self.now),
             PeerMessage::Failed(session, sequence) => self.crashed(from, session, sequence),
             PeerMessage::Ran(session, sequence) => self.ran_elsewhere(session, sequence),
+            PeerMessage::Order(order) => self.ordered(from, order),
+            PeerMessage::Declined(order, reason) => self.declined(order, &reason),
         }
     }
 }

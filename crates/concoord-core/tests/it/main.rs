@@ -11,5 +11,6 @@ mod cases;
 mod dice;
 mod history;
 mod list;
+mod members;
 mod sim;
 mod world;

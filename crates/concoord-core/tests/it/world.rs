@@ -3,6 +3,7 @@
 
 mod clients;
 mod disk;
+mod fences;
 mod workers;
 
 use std::cmp::Reverse;
@@ -21,6 +22,7 @@ use concoord_core::wire::{Answer, PeerMessage, Purpose, Request, Welcome, write_
 
 use self::clients::Client;
 use self::disk::Disk;
+pub(crate) use self::fences::Fences;
 use self::workers::Worker;
 use crate::dice::Dice;
 use crate::history::Operation;
@@ -31,6 +33,7 @@ pub(crate) type Time = u64;
 
 const TICK: Time = 10_000;
 const REDIAL: Time = 100_000;
+const DIAL_TIMEOUT: Time = 2_000_000;
 
 /// What happens at a time.
 enum Happening {
@@ -67,6 +70,8 @@ struct Node {
     worker: Worker,
     disk: Disk,
     served: bool,
+    /// Whether it is started to stay a learner.
+    learner: bool,
     pub(crate) stopped: Option<Result<String, String>>,
 }
 
@@ -110,13 +115,18 @@ pub(crate) struct World {
     /// Bytes that were forwarded, where that is so.
     pub(crate) forwarded: usize,
     traced: bool,
+    /// Whether a refused connection is a proof of death.
+    pub(crate) refused_is_dead: bool,
+    /// Whether connections that are cut are refused, as by a firewall, instead of swallowed.
+    pub(crate) rejecting: bool,
+    /// What the command does that fences a peer.
+    pub(crate) fences: Option<Fences>,
+    /// What replicas said to connections of no client of ours.
+    said: Vec<(u64, Answer)>,
+    /// What operators were told, and by which node.
+    pub(crate) notes: Vec<(usize, tracing::Level, String)>,
     /// How long a snapshot travels, on a connection of its own; 0 for as long as any message.
     pub(crate) snapshot_time: Time,
-}
-
-/// The process that a node is in one life of it.
-fn process(node: usize, life: u64) -> Process {
-    Process { boot: String::new(), namespace: 0, pid: node as u32, started: life }
 }
 
 impl World {
@@ -149,6 +159,11 @@ impl World {
             forwarded: 0,
             snapshot_time: 0,
             traced: std::env::var_os("SIM_TRACE").is_some(),
+            refused_is_dead: false,
+            rejecting: false,
+            fences: None,
+            said: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -180,6 +195,7 @@ impl World {
             worker: Worker::default(),
             disk: Disk::default(),
             served: false,
+            learner: false,
             stopped: None,
         });
         at
@@ -195,6 +211,7 @@ impl World {
         let seed = self.dice.roll();
         // Whatever was on its way to the disk may have arrived.
         let extra = if self.durable { self.dice.below(4) as usize } else { 0 };
+        let process = Some(self.process(node, self.nodes[node].life + 1));
         let there = &mut self.nodes[node];
         let mut recovered = None;
         if self.durable {
@@ -204,8 +221,8 @@ impl World {
             }
             bootstrap.extend(&there.disk.rejoin);
         }
-        let process = Some(process(node, there.life + 1));
-        let member = Member { id, address: there.address, process, durable: self.durable };
+        let (durable, learner) = (self.durable, there.learner);
+        let member = Member { id, address: there.address, process, durable, learner };
         there.list = Arc::default();
         let hosting = if self.hosted {
             Hosting::Worker(LIST.clone())
@@ -225,6 +242,8 @@ impl World {
             dead_timeout: Duration::from_secs(3),
             snapshot_bytes: self.snapshot_bytes,
             disk_timeout: Duration::from_secs(1),
+            refused_is_dead: self.refused_is_dead,
+            fences: self.fences.is_some(),
             greeting: Duration::from_millis(300),
         };
         there.replica = Some(match recovered {
@@ -274,7 +293,7 @@ impl World {
 
     /// Whoever watches that node's process sees it end.
     fn tell_death(&mut self, node: usize) {
-        let (id, process) = (self.nodes[node].id, process(node, self.nodes[node].life));
+        let (id, process) = (self.nodes[node].id, self.process(node, self.nodes[node].life));
         for other in self.up() {
             self.show_death(other, id, process.clone());
         }
@@ -288,8 +307,14 @@ impl World {
         }
     }
 
+    /// The process that a node is in one life of it.
+    fn process(&self, node: usize, life: u64) -> Process {
+        let boot = if self.same_host { String::new() } else { node.to_string() };
+        Process { boot, namespace: 0, pid: node as u32, started: life }
+    }
+
     fn lives(&self, wanted: &Process) -> bool {
-        self.up().iter().any(|node| process(*node, self.nodes[*node].life) == *wanted)
+        self.up().iter().any(|node| self.process(*node, self.nodes[*node].life) == *wanted)
     }
 
     fn break_streams(&mut self, node: usize) {
@@ -349,6 +374,36 @@ impl World {
             self.now,
             Happening::Hear(node, life, Event::Request(ConnectionId(connection), request)),
         );
+    }
+
+    /// A connection that nobody has.
+    pub(crate) fn connection(&mut self) -> u64 {
+        self.count += 1;
+        10_000_000 + self.count
+    }
+
+    /// What was answered on that connection so far.
+    pub(crate) fn said(&self, connection: u64) -> impl Iterator<Item = &Answer> {
+        self.said.iter().filter(move |(to, _)| *to == connection).map(|(_, answer)| answer)
+    }
+
+    /// The next replica there stays a learner.
+    pub(crate) fn stay_learner(&mut self, node: usize) {
+        self.nodes[node].learner = true;
+    }
+
+    pub(crate) fn id(&self, node: usize) -> ReplicaId {
+        self.nodes[node].id
+    }
+
+    /// Why the replica there stopped, if it did.
+    pub(crate) fn stopped(&self, node: usize) -> Option<&Result<String, String>> {
+        self.nodes[node].stopped.as_ref()
+    }
+
+    /// The view of the replica there.
+    pub(crate) fn view_of(&self, node: usize) -> Option<View> {
+        self.nodes[node].replica.as_ref()?.status().view
     }
 
     /// The role of `of` as `node` has applied it.
@@ -528,6 +583,8 @@ impl World {
                 if let Some(client) = self.owner.get(&connection).copied() {
                     let when = self.now + 30 + self.dice.below(300);
                     self.at(when, Happening::ToClient(client, connection, answer));
+                } else {
+                    self.said.push((connection.0, answer));
                 }
             }
             Action::Send(id, message) => self.send(node, id, message),
@@ -562,7 +619,11 @@ impl World {
             }
             Action::Persist(persist) => self.persist(node, persist),
             Action::Save(snapshot) => self.save(node, snapshot),
-            Action::Note(_, text) => self.tell(node, || text),
+            Action::Fence(number, peer) => self.fence(node, number, &peer),
+            Action::Note(level, text) => {
+                self.tell(node, || text.clone());
+                self.notes.push((node, level, text));
+            }
             Action::View(view) => self.tell(node, || {
                 let member = |(member, role): &(Member, Role)| {
                     format!(" {} {} {role:?}", member.address.port(), member.id)
@@ -646,6 +707,12 @@ impl World {
         let life = self.nodes[node].life;
         let cut = self.cut.contains(&(node, to)) || self.cut.contains(&(to, node));
         let deaf = cut || self.is_paused(to);
+        // The kernel takes connections for a process that is stopped.
+        let refused = if cut { self.rejecting } else { !self.is_up(to) };
+        if refused || cut {
+            let when = self.now + if refused { 100 } else { DIAL_TIMEOUT };
+            self.at(when, Happening::Hear(node, life, Event::Unreached(address, refused)));
+        }
         let Some(other) = self.nodes[to].replica.as_mut().filter(|_| !deaf) else {
             self.dial_at(self.now + REDIAL, node, address, purpose);
             return;

@@ -17,11 +17,11 @@ pub(crate) enum Exit {
     Object = 4,
     /// No replica answers.
     Unreachable = 5,
-    /// A call may have taken effect or not.
+    /// A call or a change may have taken effect or not.
     Unknown = 6,
     /// The method raised an exception.
     Raised = 7,
-    /// The call did not run, and this very call never will.
+    /// The call or the change was not made, and this very one never will be.
     Refused = 8,
     /// The replicas answer, but have no quorum or do not serve yet.
     NotReady = 9,
@@ -38,9 +38,9 @@ Exit codes:
   3  the address can't be listened on
   4  the object's class can't be found or made
   5  no replica answers
-  6  no reply in time: the call may have taken effect or not
+  6  no reply in time: the call or change may have taken effect or not
   7  the method raised an exception
-  8  the call was refused and has not run
+  8  the call or change was refused and has no effect
   9  the replicas answer but can't serve calls now
  10  the data folder can't be used";
 

@@ -6,9 +6,12 @@
 mod bench;
 mod call;
 mod exit;
+mod force_solo;
 mod json;
 mod logger;
+mod members;
 mod object;
+mod order;
 mod output;
 mod python;
 mod rebuild;
@@ -57,6 +60,10 @@ enum Command {
     Replica(replica::Options),
     /// Show the members of a cluster and how they are
     Status(status::Options),
+    /// List, add, remove or promote members of a cluster
+    Members(members::Options),
+    /// Have one replica go on alone where the others will never return
+    ForceSolo(force_solo::Options),
     /// Call a method of the object
     Call(call::Options),
     /// Write the proxy of a Python class beside its source
@@ -107,6 +114,8 @@ fn run(
     match program.command {
         Some(Command::Replica(options)) => replica::run(&options, python),
         Some(Command::Status(options)) => status::run(&options),
+        Some(Command::Members(options)) => members::run(&options),
+        Some(Command::ForceSolo(options)) => force_solo::run(&options),
         Some(Command::Call(options)) => call::run(&options),
         Some(Command::Object(options)) => object::run(&options, python),
         Some(Command::Bench(options)) => {

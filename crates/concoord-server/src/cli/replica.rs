@@ -1,11 +1,13 @@
 //! `concoord replica`: serves a copy of an object until it is told to stop.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use concoord_core::limits::FENCE_TIMEOUT;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
@@ -15,6 +17,7 @@ use super::output::{note, say};
 use super::{addresses, python, seconds};
 use crate::config::{ObjectSpec, ReplicaConfig, WorkerSpec};
 use crate::driver::{self, RunError};
+use crate::fence::FenceSpec;
 use crate::logging::{self, Logging};
 
 /// The ports that a replica tries if it is given none.
@@ -68,12 +71,33 @@ pub(super) struct Options {
     /// Silence after which a replica is removed [default: 10]
     #[arg(long, value_parser = seconds, value_name = "SECONDS")]
     dead_timeout: Option<Duration>,
+    /// Stay a learner, which counts in no quorum, until `concoord members promote`
+    #[arg(long, requires = "boot")]
+    learner: bool,
+    /// What proves, where two replicas are left, that the other one is dead [default: process]
+    #[arg(long, value_enum, value_name = "PROOF")]
+    peer_death: Option<PeerDeath>,
+    /// Shell command that fences the other one of two replicas when it is silent
+    #[arg(long, value_name = "COMMAND")]
+    fence_cmd: Option<OsString>,
+    /// How long that command may take [default: 30]
+    #[arg(long, value_parser = seconds, value_name = "SECONDS", requires = "fence_cmd")]
+    fence_timeout: Option<Duration>,
 
     // Part of the usage that the tutorial gives: known, so that they are refused with a reason.
     #[arg(short = 'n', long, hide = true)]
     domainname: Option<String>,
     #[arg(short, long, hide = true)]
     route53: bool,
+}
+
+/// What proves that a peer is dead.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum PeerDeath {
+    /// The end of its process, which the kernel tells on the same host
+    Process,
+    /// Besides, connections that its host refuses; only where no firewall or proxy does so
+    Refused,
 }
 
 pub(super) fn run(options: &Options, installed: Option<PathBuf>) -> Result<(), Failure> {
@@ -297,6 +321,12 @@ fn configure(
     config.data_dir = options.data_dir.clone().or_else(|| options.writetodisk.then(folder));
     config.session_timeout = options.session_timeout.unwrap_or(config.session_timeout);
     config.dead_timeout = options.dead_timeout.unwrap_or(config.dead_timeout);
+    config.learner = options.learner;
+    config.refused_is_dead = matches!(options.peer_death, Some(PeerDeath::Refused));
+    config.fence = options.fence_cmd.clone().map(|command| FenceSpec {
+        command,
+        timeout: options.fence_timeout.unwrap_or(FENCE_TIMEOUT),
+    });
     config
 }
 

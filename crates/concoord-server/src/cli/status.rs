@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use concoord::{Attempts, Error, Status, status_of};
-use concoord_core::view::{Member, Role, View};
+use concoord_core::view::{Cause, Member, Role, View};
 use serde_json::{Value as Json, json};
 
 use super::exit::{Exit, Failure};
@@ -27,31 +27,43 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
-    let first = first(&options.boot, options.timeout)?;
+    look(&options.boot, options.timeout, |view, answers| {
+        if options.json {
+            say_json(&to_json(view, answers));
+        } else {
+            say(to_text(view, answers));
+        }
+    })
+}
+
+/// Asks each member of the cluster that `boot` names, and shows what they say. Fails if none is
+/// ready for calls.
+pub(super) fn look(
+    boot: &str,
+    timeout: Duration,
+    show: impl FnOnce(&View, &[Answered<'_>]),
+) -> Result<(), Failure> {
+    let first = first(boot, timeout)?;
     let Some(view) = first.view.clone() else {
         return Err(Failure::new(Exit::NotReady, reason(&first)));
     };
-    let answers = ask_all(&view, options.timeout);
-    if options.json {
-        say_json(&to_json(&view, &answers));
-    } else {
-        say(to_text(&view, &answers));
-    }
+    let answers = ask_all(&view, timeout);
+    show(&view, &answers);
     if answers.iter().any(|(_, _, answer)| answer.as_ref().is_ok_and(|status| status.ready)) {
         return Ok(());
     }
     Err(Failure::new(Exit::NotReady, reason(&first)))
 }
 
-fn reason(status: &Status) -> String {
+pub(super) fn reason(status: &Status) -> String {
     let reason = if status.reason.is_empty() { "not ready" } else { &status.reason };
     format!("{}: {reason}", status.replica.address)
 }
 
-type Answered<'a> = (&'a Member, Role, Result<Status, String>);
+pub(super) type Answered<'a> = (&'a Member, Role, Result<Status, String>);
 
 /// The first replica of the list that answers.
-fn first(boot: &str, timeout: Duration) -> Result<Status, Failure> {
+pub(super) fn first(boot: &str, timeout: Duration) -> Result<Status, Failure> {
     let mut failures = Vec::new();
     for place in boot.split(',').map(str::trim) {
         match status_of(place, timeout) {
@@ -94,7 +106,7 @@ fn ask_all(view: &View, timeout: Duration) -> Vec<Answered<'_>> {
     })
 }
 
-fn role(member: &Member, role: Role, leader: Option<SocketAddr>) -> &'static str {
+pub(super) fn role(member: &Member, role: Role, leader: Option<SocketAddr>) -> &'static str {
     match role {
         Role::Voter if leader == Some(member.address) => "leader",
         Role::Voter => "follower",
@@ -103,7 +115,7 @@ fn role(member: &Member, role: Role, leader: Option<SocketAddr>) -> &'static str
 }
 
 /// The leader that the members agree on best: the one of the latest term.
-fn leader(view: &View, answers: &[Answered<'_>]) -> Option<SocketAddr> {
+pub(super) fn leader(view: &View, answers: &[Answered<'_>]) -> Option<SocketAddr> {
     let statuses = answers.iter().filter_map(|(_, _, answer)| answer.as_ref().ok());
     let led = statuses.filter(|status| status.leader.is_some()).max_by_key(|status| status.term)?;
     led.leader.and_then(|id| view.member(id)).map(|member| member.address)
@@ -136,14 +148,35 @@ fn to_text(view: &View, answers: &[Answered<'_>]) -> String {
         rows.push(row);
     }
     let class = answers.iter().find_map(|(_, _, answer)| answer.as_ref().ok().map(|s| &*s.class));
-    format!(
-        "{}  cluster {}  view {}  lineage {}\n\n{}",
-        class.unwrap_or("?"),
-        view.cluster,
-        view.number,
-        view.lineage,
-        table(&rows)
-    )
+    format!("{}  {}\n\n{}", class.unwrap_or("?"), title(view), table(&rows))
+}
+
+/// Which cluster that is, and how it came to be.
+pub(super) fn title(view: &View) -> String {
+    let View { cluster, number, lineage, branch, .. } = view;
+    let mut title = format!("cluster {cluster}  view {number}  lineage {lineage}");
+    if branch.cause != Cause::Started {
+        title += &format!(" ({} at {})", branch.cause, time(branch.since_ms));
+    }
+    title
+}
+
+/// Milliseconds since 1970 as a date and a time, UTC.
+fn time(since_ms: u64) -> String {
+    let seconds = since_ms / 1000;
+    let (days, seconds) = (seconds / 86_400, seconds % 86_400);
+    // Days to a date, by years that begin in March (Hinnant, "chrono-compatible low-level date
+    // algorithms").
+    let shifted = days + 719_468;
+    let (era, day) = (shifted / 146_097, shifted % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + next;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}Z")
 }
 
 fn uptime(milliseconds: u64) -> String {
@@ -191,6 +224,8 @@ fn to_json(view: &View, answers: &[Answered<'_>]) -> Json {
         "cluster": view.cluster.to_string(),
         "view": view.number,
         "lineage": view.lineage,
+        "since": time(view.branch.since_ms),
+        "cause": view.branch.cause.to_string(),
         "leader": leader,
         "members": answers.iter().map(member).collect::<Vec<_>>(),
         "lost": view.lost,
@@ -199,13 +234,14 @@ fn to_json(view: &View, answers: &[Answered<'_>]) -> Json {
 
 #[cfg(test)]
 mod tests {
-    use concoord_core::view::{ClusterId, ReplicaId};
+    use concoord_core::view::{Branch, ClusterId, ReplicaId};
 
     use super::*;
 
     fn member(number: u16) -> Member {
         let address = SocketAddr::from(([127, 0, 0, 1], 14000 + number));
-        Member { id: ReplicaId(number.into()), address, process: None, durable: false }
+        let id = ReplicaId(number.into());
+        Member { id, address, process: None, durable: false, learner: false }
     }
 
     fn status(number: u16, view: &View) -> Status {
@@ -232,6 +268,7 @@ mod tests {
         View {
             cluster: ClusterId(0xc0ffee),
             lineage: 0,
+            branch: Branch::default(),
             number: 3,
             members: vec![
                 (member(0), Role::Voter),
@@ -239,6 +276,7 @@ mod tests {
                 (member(2), Role::Learner),
             ],
             lost: vec![],
+            dismissed: vec![],
         }
     }
 
@@ -272,6 +310,22 @@ REPLICA          ROLE      APPLIED  DIGEST            SESSIONS  CLIENTS   CALLS 
         let failure = first(&place, Duration::from_millis(100)).unwrap_err();
         assert_eq!(failure.exit, Exit::Unreachable);
         assert!(failure.message.contains(&place), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_lineage_says_since_when_and_why() {
+        let mut view = view();
+        assert!(!title(&view).contains('('));
+        view.branch = Branch { number: 1, since_ms: 1_795_390_245_678, cause: Cause::Forced };
+        assert!(title(&view).ends_with("(went on alone by force at 2026-11-22T23:30:45Z)"));
+        for (since_ms, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (1_709_251_199_000, "2024-02-29T23:59:59Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(time(since_ms), expected);
+        }
     }
 
     #[test]

@@ -38,7 +38,9 @@ fn the_bare_command_says_what_it_is() {
     assert!(output.status.success());
     let text = text(output.stdout);
     assert!(text.starts_with(concat!("concoord ", env!("CARGO_PKG_VERSION"))), "{text}");
-    for command in ["replica", "status", "call", "object", "bench", "logger"] {
+    for command in
+        ["replica", "status", "members", "force-solo", "call", "object", "bench", "logger"]
+    {
         assert!(text.contains(&format!("\n  {command} ")), "{command} is not listed: {text}");
     }
 }

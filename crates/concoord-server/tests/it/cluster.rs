@@ -1,7 +1,8 @@
 //! Replicas on threads, and a relay between them that can be cut.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -50,13 +51,25 @@ impl Running {
         bootstrap: &[SocketAddr],
     ) -> Self {
         let bootstrap = bootstrap.to_vec();
+        Self::with(listener, move || ReplicaConfig {
+            bootstrap,
+            ..ReplicaConfig::new(address, object())
+        })
+    }
+
+    /// On that listener, as configured.
+    pub(crate) fn with(
+        listener: TcpListener,
+        configure: impl FnOnce() -> ReplicaConfig + Send + 'static,
+    ) -> Self {
+        let address = listener.local_addr().unwrap();
         let (serving_tx, serving) = channel();
         let (end, ended) = oneshot::channel();
         let thread = thread::spawn(move || {
             runtime().unwrap().block_on(async {
                 listener.set_nonblocking(true).unwrap();
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                let config = ReplicaConfig { bootstrap, ..ReplicaConfig::new(address, object()) };
+                let config = configure();
                 let (kill_tx, kill) = oneshot::channel();
                 let stop = async {
                     match ended.await {
@@ -125,19 +138,35 @@ pub(crate) fn three() -> [Running; 3] {
 pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     open: Arc<Mutex<Vec<TcpStream>>>,
+    swallowed: Arc<Mutex<Swallowed>>,
+}
+
+/// Whose connections lead nowhere, and those.
+#[derive(Default)]
+struct Swallowed {
+    from: BTreeSet<IpAddr>,
+    streams: Vec<TcpStream>,
 }
 
 impl Relay {
     pub(crate) fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let listener = TcpListener::bind((target.ip(), 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let open = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&open);
+        let swallowed = Arc::new(Mutex::new(Swallowed::default()));
+        let swallows = Arc::clone(&swallowed);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (near, Ok(far)) = (stream.unwrap(), TcpStream::connect(target)) else {
+                let near = stream.unwrap();
+                let from = near.peer_addr().unwrap().ip();
+                let mut swallowed = swallows.lock().unwrap();
+                if swallowed.from.contains(&from) {
+                    swallowed.streams.push(near);
                     continue;
-                };
+                }
+                drop(swallowed);
+                let Ok(far) = TcpStream::connect(target) else { continue };
                 let mut kept = kept.lock().unwrap();
                 for (from, to) in [(&near, &far), (&far, &near)] {
                     let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
@@ -150,7 +179,19 @@ impl Relay {
                 }
             }
         });
-        Self { address, open }
+        Self { address, open, swallowed }
+    }
+
+    /// From now on connections from there are taken and lead nowhere, as if their packets were
+    /// lost; those that are open break.
+    pub(crate) fn swallow(&self, from: &[IpAddr]) {
+        self.swallowed.lock().unwrap().from = from.iter().copied().collect();
+        self.cut();
+    }
+
+    /// Passes all on again.
+    pub(crate) fn heal(&self) {
+        *self.swallowed.lock().unwrap() = Swallowed::default();
     }
 
     /// Breaks all connections that are open now; says how many there were.

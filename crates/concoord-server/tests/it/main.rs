@@ -17,10 +17,13 @@ mod departures;
 mod durable;
 #[path = "../../src/worker/fake.rs"]
 mod fake;
+mod growth;
 mod hosted;
 mod hostile;
 mod http;
 mod monitoring;
+mod operators;
+mod partition;
 mod processes;
 mod rebuild;
 mod siege;

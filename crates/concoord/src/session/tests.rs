@@ -42,7 +42,8 @@ fn calls(requests: &[Request]) -> Vec<(u64, u64)> {
         | Request::KeepAlive(_)
         | Request::Close(_)
         | Request::Interface
-        | Request::Status => None,
+        | Request::Status
+        | Request::Order(_) => None,
     };
     requests.iter().filter_map(call).collect()
 }
