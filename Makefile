@@ -1,9 +1,10 @@
 # Each of these does its own set-up on a fresh machine: Rust, a C compiler and Python suffice.
-.PHONY: help demo test bench compare compare-durable clean
+.PHONY: help demo test torture bench compare compare-durable clean
 
 help:
 	@echo 'make demo     start three replicas, use them, kill one, see the counter go on'
 	@echo 'make test     every check and every test'
+	@echo 'make torture  real replicas under every fault, judged by a checker (root, 40 minutes)'
 	@echo 'make bench    calls per second and percentiles of three replicas here, and the disk'
 	@echo 'make compare  the same load against etcd, Redis and ours (installs Debian packages)'
 	@echo 'make compare-durable  the same with everything on the disk'
@@ -14,6 +15,10 @@ demo:
 
 test:
 	@scripts/test
+
+torture:
+	@scripts/torture
+	@scripts/torture --durable
 
 bench:
 	@scripts/bench

@@ -9,6 +9,8 @@
 )]
 
 mod calls;
+#[path = "../torture/checker.rs"]
+mod checker;
 mod cli;
 mod client;
 mod cluster;
@@ -18,6 +20,9 @@ mod durable;
 #[path = "../../src/worker/fake.rs"]
 mod fake;
 mod growth;
+mod histories;
+#[path = "../torture/history.rs"]
+mod history;
 mod hosted;
 mod hostile;
 mod http;
@@ -25,6 +30,8 @@ mod monitoring;
 mod operators;
 mod partition;
 mod processes;
+#[path = "../torture/random.rs"]
+mod random;
 mod rebuild;
 mod siege;
 mod tidy;
