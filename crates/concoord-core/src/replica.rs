@@ -814,6 +814,24 @@ impl Replica {
         }
     }
 
+    /// The latest term that it knows of.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.consensus.term()
+    }
+
+    /// Whether it leads, as far as it knows.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.consensus.is_leader()
+    }
+
+    /// The last entry that it has applied.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.consensus.applied()
+    }
+
     /// How it is. `connections` is filled in by the shell.
     #[must_use]
     pub fn status(&self) -> Status {

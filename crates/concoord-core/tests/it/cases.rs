@@ -8,6 +8,7 @@ use concoord_core::wire::Request;
 
 use crate::sim::{SECOND, cluster};
 use crate::world::World;
+use crate::world::disk::End;
 
 /// The leader dies right after a learner became a voter and before that one has heard of it.
 /// The only other voter needs its vote.
@@ -29,7 +30,7 @@ fn a_voter_that_does_not_know_yet_that_it_is_one_votes() {
         if is_voter(&world, newcomer) {
             continue;
         }
-        world.crash(leader);
+        world.crash(leader, End::Killed);
         world.add_client(5);
         let end = world.now + 20 * SECOND;
         world.run_until(end, World::are_clients_done);
@@ -232,7 +233,7 @@ fn a_bootstrap_that_is_started_again_is_greeted_whatever_the_clock_says() {
         cluster(&mut world, 2);
         let end = world.now + 60 * SECOND;
         world.run_until(end, |_| false);
-        world.crash(0);
+        world.crash(0, End::Killed);
         let end = world.now + SECOND;
         world.run_until(end, |_| false);
         world.start(0, vec![]);

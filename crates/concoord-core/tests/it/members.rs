@@ -6,6 +6,7 @@ use concoord_core::wire::{Answer, Order, Report, Request, Who};
 use tracing::Level;
 
 use crate::sim::{SECOND, cluster, settle_and_check};
+use crate::world::disk::End;
 use crate::world::{Fences, Time, World};
 
 /// Two members on two hosts.
@@ -87,7 +88,7 @@ fn who_is_refused_where_the_other_lived_goes_on_if_that_is_a_proof() {
         for dies in [0, 1] {
             let mut world = two(seed, proof, None);
             works(&mut world);
-            world.crash(dies);
+            world.crash(dies, End::Killed);
             run(&mut world, 10 * SECOND);
             assert_eq!(lineage(&world, 1 - dies), u64::from(proof), "{}", world.stuck());
             if proof {
@@ -180,7 +181,7 @@ fn a_silent_peer_is_fenced_before_the_other_goes_on() {
 #[test]
 fn a_fence_command_that_fails_proves_nothing_and_is_tried_again() {
     let mut world = two(5, false, Some(Fences::Fails));
-    world.crash(1);
+    world.crash(1, End::Killed);
     run(&mut world, 20 * SECOND);
     assert_eq!(lineage(&world, 0), 0);
     let tries = world.notes.iter().filter(|(.., text)| text.contains("is not fenced")).count();
@@ -219,7 +220,7 @@ fn two_that_die_and_return_in_turn_lose_nothing() {
         }
         for round in 0..4 {
             let dies = (round + seed as usize / 2) % 2;
-            world.crash(dies);
+            world.crash(dies, End::Killed);
             let limit = world.now + 20 * SECOND;
             world.run_until(limit, |world| {
                 world.view_of(1 - dies).is_some_and(|view| view.members.len() == 1)
@@ -262,8 +263,8 @@ fn one_that_was_removed_in_its_sleep_does_not_go_on_alone() {
         let without = view.role(world.id(sleeper)).is_none();
         let grown = without || view.role(world.id(third)) == Some(Role::Voter);
         removals += u32::from(without);
-        world.crash(other);
-        world.crash(third);
+        world.crash(other, End::Killed);
+        world.crash(third, End::Killed);
         world.heal();
         run(&mut world, 10 * SECOND);
         if grown {
@@ -332,8 +333,8 @@ fn a_replica_is_forced_only_where_it_has_no_leader() {
     }
     let leader = (0..3).find(|node| world.leads(*node)).unwrap();
     let (left, other) = ((leader + 1) % 3, (leader + 2) % 3);
-    world.crash(leader);
-    world.crash(other);
+    world.crash(leader, End::Killed);
+    world.crash(other, End::Killed);
     let early = carry_out(&mut world, left, Order::GoAlone);
     assert!(matches!(early, Report::Refused(_) | Report::NotNow(_)), "{early:?}");
     run(&mut world, 3 * SECOND);
@@ -383,7 +384,7 @@ fn a_forced_one_leaves_out_changes_that_were_under_way() {
         let wait = world.dice.below(SECOND);
         run(&mut world, wait);
         world.crash(1 - leader);
-        world.crash(newcomer);
+        world.crash(newcomer, End::Killed);
         run(&mut world, 8 * SECOND);
         if world.view_of(leader).unwrap().members.len() == 1 {
             continue;
@@ -461,8 +462,8 @@ fn nobody_is_removed_without_the_quorum_before_or_after() {
     assert_eq!(world.view_of(leader).unwrap().members.len(), 3);
 
     // Now two of three are gone: what is left may not remove them.
-    world.crash(silent);
-    world.crash(other);
+    world.crash(silent, End::Killed);
+    world.crash(other, End::Killed);
     run(&mut world, 3 * SECOND);
     let report = carry_out(&mut world, leader, Order::Remove(live));
     assert!(matches!(&report, Report::NotNow(text) if text.contains("no quorum")), "{report:?}");

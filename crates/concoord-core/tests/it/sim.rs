@@ -1,20 +1,29 @@
 //! Whole clusters under faults. A failure prints the seed; `SIM_SEED=n` runs that one alone,
-//! `SIM_SEEDS=n` runs more or fewer than usual.
+//! with `SIM_TRACE=1` telling what befell whom; `SIM_SEEDS=n` runs more or fewer than usual.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::history::check;
+use crate::world::checks::Counts;
+use crate::world::disk::End;
 use crate::world::{Time, World};
 
 pub(crate) const SECOND: Time = 1_000_000;
 
-fn for_seeds(name: &str, run: impl Fn(u64) + Sync) {
+/// How many are run where nothing else is said: a fraction of a minute in all.
+const SEEDS: u64 = 500;
+
+/// Runs many seeds, prints how often everything happened, and demands that what is `expected`
+/// did: a fault that never comes proves nothing.
+fn for_seeds(name: &str, expected: &[&str], run: impl Fn(u64) -> World + Sync) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_SEEDS").unwrap_or(2_000),
+        None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
     };
+    let all = Mutex::new(Counts::new());
     let (next, failed) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -24,17 +33,79 @@ fn for_seeds(name: &str, run: impl Fn(u64) + Sync) {
                     if seed >= seeds.end || failed.load(Ordering::Relaxed) {
                         return;
                     }
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed))) {
-                        failed.store(true, Ordering::Relaxed);
-                        eprintln!(
-                            "again: SIM_SEED={seed} cargo test -p concoord-core --test it {name}"
-                        );
-                        std::panic::resume_unwind(panic);
+                    match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+                        Ok(world) => {
+                            let mut all = all.lock().unwrap();
+                            for (what, count) in world.counts() {
+                                *all.entry(what).or_default() += count;
+                            }
+                        }
+                        Err(panic) => {
+                            failed.store(true, Ordering::Relaxed);
+                            eprintln!(
+                                "again: SIM_SEED={seed} cargo test -p concoord-core --test it {name}"
+                            );
+                            std::panic::resume_unwind(panic);
+                        }
                     }
                 }
             });
         }
     });
+    let all = all.into_inner().unwrap();
+    eprintln!("{name}, {} seeds:", seeds.end - seeds.start);
+    for (what, count) in &all {
+        eprintln!("{count:>10}  {what}");
+    }
+    if seeds.end - seeds.start >= SEEDS {
+        for what in expected {
+            assert!(all.contains_key(what), "in no run did this happen: {what}");
+        }
+    }
+}
+
+/// What happens to every kind of cluster.
+const ALWAYS: [&str; 13] = [
+    "call asked again",
+    "elected",
+    "failover",
+    "joined",
+    "killed",
+    "late message",
+    "leadership handed over",
+    "left",
+    "promoted",
+    "removed",
+    "session expired",
+    "snapshot received",
+    "snapshot sent",
+];
+
+/// What happens to those with disks besides.
+const DURABLE: [&str; 10] = [
+    "answered when it was safe",
+    "damage refused",
+    "disk error",
+    "disk full",
+    "disk lost",
+    "handed over for a slow disk",
+    "power lost",
+    "recovered",
+    "snapshot saved",
+    "torn tail cut",
+];
+
+/// What happens where members come and go.
+const CHANGING: [&str; 5] = [
+    "clock jump",
+    "removed for silence",
+    "snapshot interrupted",
+    "started as another",
+    "went on alone",
+];
+
+fn all(rows: &[&[&'static str]]) -> Vec<&'static str> {
+    rows.concat()
 }
 
 /// Starts the first replica, then the others, and waits until all serve.
@@ -86,7 +157,7 @@ pub(crate) fn settle_and_check(world: &mut World) {
 /// somebody left to remember it: no call is lost, none runs twice, none sees the past.
 #[test]
 fn calls_survive_faults() {
-    for_seeds("calls_survive_faults", survive_faults);
+    for_seeds("calls_survive_faults", &ALWAYS, survive_faults);
 }
 
 /// A member that had slept through the joining and the election of a new one was sent the log by
@@ -96,7 +167,7 @@ fn a_member_that_lags_answers_a_leader_it_has_never_heard_of() {
     survive_faults(1912);
 }
 
-fn survive_faults(seed: u64) {
+fn survive_faults(seed: u64) -> World {
     let mut world = World::new(seed);
     let replicas = [1, 2, 2, 3, 3, 3, 4, 5][world.dice.below(8) as usize];
     cluster(&mut world, replicas);
@@ -105,12 +176,13 @@ fn survive_faults(seed: u64) {
         (world.padding, world.snapshot_time) = (200_000, SECOND / 10);
     }
     befall(&mut world, replicas, 150);
+    world
 }
 
 /// The same where the object lives in a process of its own, which takes its time.
 #[test]
 fn calls_of_a_hosted_object_survive_faults() {
-    for_seeds("calls_of_a_hosted_object_survive_faults", |seed| {
+    for_seeds("calls_of_a_hosted_object_survive_faults", &ALWAYS, |seed| {
         let mut world = World::new(seed ^ 0xB0B0_0000);
         world.hosted = true;
         let replicas = [1, 2, 3, 3, 4][world.dice.below(5) as usize];
@@ -120,6 +192,7 @@ fn calls_of_a_hosted_object_survive_faults() {
             world.crashes = (0..replicas).collect();
         }
         befall(&mut world, replicas, 100);
+        world
     });
 }
 
@@ -127,31 +200,114 @@ fn calls_of_a_hosted_object_survive_faults() {
 /// are back.
 #[test]
 fn durable_calls_survive_faults() {
-    for_seeds("durable_calls_survive_faults", |seed| {
-        let mut world = World::new(seed ^ 0xD15C_0000);
-        world.durable = true;
-        world.hosted = world.dice.chance(30);
-        world.snapshot_bytes = [2_000, 10_000, 1_000_000][world.dice.below(3) as usize];
-        let replicas = [1, 1, 2, 2, 3, 3, 3, 4, 5][world.dice.below(9) as usize];
-        cluster(&mut world, replicas);
-        for _ in 0..1 + world.dice.below(5) {
-            let calls = 20 + world.dice.below(150) as usize;
-            world.add_client(calls);
-        }
-        for _ in 0..8 + world.dice.below(16) {
-            let end = world.now + world.dice.below(SECOND);
-            world.run_until(end, |_| false);
-            durable_fault(&mut world, replicas);
-        }
-        world.heal();
-        // Those who are told to stop do so before they are started again.
-        let end = world.now + 3 * SECOND;
+    let expected = all(&[&ALWAYS, &DURABLE]);
+    for_seeds("durable_calls_survive_faults", &expected, durable_faults);
+}
+
+pub(crate) fn durable_faults(seed: u64) -> World {
+    let mut world = World::new(seed ^ 0xD15C_0000);
+    world.durable = true;
+    world.hosted = world.dice.chance(30);
+    world.snapshot_bytes = [2_000, 10_000, 1_000_000][world.dice.below(3) as usize];
+    let replicas = [1, 1, 2, 2, 3, 3, 3, 4, 5][world.dice.below(9) as usize];
+    cluster(&mut world, replicas);
+    for _ in 0..1 + world.dice.below(5) {
+        let calls = 20 + world.dice.below(150) as usize;
+        world.add_client(calls);
+    }
+    for _ in 0..8 + world.dice.below(16) {
+        let end = world.now + world.dice.below(SECOND);
         world.run_until(end, |_| false);
-        for node in shuffled(&mut world, replicas) {
-            restart(&mut world, node);
+        durable_fault(&mut world);
+    }
+    restart_all(&mut world);
+    settle_and_check(&mut world);
+    world
+}
+
+/// Members come and go, some of them for good, while their disks, clocks and links fail and
+/// snapshots are under way.
+#[test]
+fn members_come_and_go_under_faults() {
+    let expected = all(&[&ALWAYS, &DURABLE, &CHANGING]);
+    for_seeds("members_come_and_go_under_faults", &expected, members_change);
+}
+
+pub(crate) fn members_change(seed: u64) -> World {
+    let mut world = World::new(seed ^ 0x3E3B_0000);
+    world.durable = world.dice.chance(70);
+    world.hosted = world.dice.chance(20);
+    world.snapshot_bytes = [1_000, 5_000, 50_000][world.dice.below(3) as usize];
+    world.snapshot_time = [0, SECOND / 20, SECOND / 2][world.dice.below(3) as usize];
+    let replicas = 1 + world.dice.below(3) as usize;
+    cluster(&mut world, replicas);
+    for _ in 0..1 + world.dice.below(4) {
+        let calls = 20 + world.dice.below(120) as usize;
+        world.add_client(calls);
+    }
+    for _ in 0..10 + world.dice.below(20) {
+        let end = world.now + world.dice.below(SECOND);
+        world.run_until(end, |_| false);
+        change(&mut world);
+    }
+    if world.durable {
+        restart_all(&mut world);
+    }
+    settle_and_check(&mut world);
+    world
+}
+
+fn change(world: &mut World) {
+    let nodes = world.nodes();
+    let node = world.dice.below(nodes as u64) as usize;
+    match world.dice.below(8) {
+        0 if nodes < 7 => {
+            // Through anybody who is there.
+            let up = world.up();
+            if let Some(through) = up.get(world.dice.below(up.len() as u64) as usize) {
+                let through = world.address(*through);
+                let newcomer = world.place();
+                world.start(newcomer, vec![through]);
+            }
         }
-        settle_and_check(&mut world);
-    });
+        1 if world.is_up(node) && world.up().len() > 1 && world.can_spare(node) => {
+            world.leave(node);
+        }
+        2 => {
+            let hours = 3_600_000 * world.dice.below(10) as i64;
+            let ahead = if world.dice.chance(50) { hours } else { -hours };
+            world.set_clock(node, ahead);
+        }
+        3 | 4 if world.durable => durable_fault(world),
+        _ if world.durable => {
+            if world.is_up(node) && world.dice.chance(40) {
+                let end = any_end(world);
+                world.crash(node, end);
+                if world.can_spare_disk(node) {
+                    world.lose_disk(node);
+                }
+            } else {
+                restart(world, node);
+            }
+        }
+        _ => fault(world, nodes),
+    }
+}
+
+fn any_end(world: &mut World) -> End {
+    if world.dice.chance(50) { End::Killed } else { End::PowerLost }
+}
+
+/// Everybody is well again and there.
+fn restart_all(world: &mut World) {
+    world.heal();
+    // Those who are told to stop do so before they are started again.
+    let end = world.now + 3 * SECOND;
+    world.run_until(end, |_| false);
+    let nodes = world.nodes();
+    for node in shuffled(world, nodes) {
+        restart(world, node);
+    }
 }
 
 fn shuffled(world: &mut World, count: usize) -> Vec<usize> {
@@ -169,33 +325,41 @@ fn restart(world: &mut World, node: usize) {
     }
 }
 
-fn durable_fault(world: &mut World, replicas: usize) {
-    let node = world.dice.below(replicas as u64) as usize;
-    let other = world.dice.below(replicas as u64) as usize;
-    match world.dice.below(14) {
-        0..=2 if world.is_up(node) => world.crash(node),
+fn durable_fault(world: &mut World) {
+    let nodes = world.nodes() as u64;
+    let node = world.dice.below(nodes) as usize;
+    let other = world.dice.below(nodes) as usize;
+    match world.dice.below(20) {
+        0..=2 if world.is_up(node) => {
+            let end = any_end(world);
+            world.crash(node, end);
+        }
         3 if world.is_up(node) => world.leave(node),
         4 => {
+            let end = any_end(world);
             for node in world.up() {
-                world.crash(node);
+                world.crash(node, end);
             }
         }
-        5..=7 => restart(world, node),
-        8 if node != other => {
+        5..=8 => restart(world, node),
+        9 if node != other => {
             world.sever(node, other);
             if world.dice.chance(70) {
                 world.sever(other, node);
             }
         }
-        9 => world.loss_percent = 50 + world.dice.below(200),
-        10 if world.is_up(node) => {
+        10 => world.loss_percent = 50 + world.dice.below(200),
+        11 if world.is_up(node) => {
             let time = world.dice.below(3 * SECOND);
             world.pause(node, time);
         }
-        11 | 12 => {
+        12 | 13 => {
             let time = world.dice.below(2 * SECOND);
             world.slow_disk(node, time);
         }
+        14 => world.fill_disk(node),
+        15 => world.break_disk(node),
+        16 | 17 if !world.is_up(node) => world.rot_disk(node),
         _ => world.heal(),
     }
 }
@@ -218,7 +382,7 @@ fn fault(world: &mut World, replicas: usize) {
     let node = world.dice.below(replicas as u64) as usize;
     let other = world.dice.below(replicas as u64) as usize;
     match world.dice.below(11) {
-        0..=2 if world.is_up(node) && world.can_spare(node) => world.crash(node),
+        0..=2 if world.is_up(node) && world.can_spare(node) => world.crash(node, End::Killed),
         3 if world.is_up(node) && world.up().len() > 1 && world.can_spare(node) => {
             world.leave(node);
         }
@@ -269,7 +433,7 @@ fn a_seed_gives_the_same_run() {
         let mut world = World::new(seed);
         cluster(&mut world, 3);
         world.add_client(50);
-        world.crash(1);
+        world.crash(1, End::Killed);
         let end = world.now + 5 * SECOND;
         world.run_until(end, |_| false);
         format!("{:?} {:?}", world.history, world.digests())

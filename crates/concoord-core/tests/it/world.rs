@@ -1,8 +1,9 @@
 //! A cluster in one thread: replicas, their network, their clients, and what befalls them, all
 //! from one seed and in virtual time.
 
+pub(crate) mod checks;
 mod clients;
-mod disk;
+pub(crate) mod disk;
 mod fences;
 mod workers;
 
@@ -14,14 +15,14 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use concoord_core::call::ConnectionId;
-use concoord_core::durable::Snapshot;
 use concoord_core::limits::FRAME_BYTES_MAX;
 use concoord_core::replica::{Action, Config, Event, Hosting, Replica};
 use concoord_core::view::{Member, Process, ReplicaId, Role, View};
 use concoord_core::wire::{Answer, PeerMessage, Purpose, Request, Welcome, write_frame};
 
+use self::checks::Checks;
 use self::clients::Client;
-use self::disk::Disk;
+use self::disk::{Disk, End};
 pub(crate) use self::fences::Fences;
 use self::workers::Worker;
 use crate::dice::Dice;
@@ -34,6 +35,8 @@ pub(crate) type Time = u64;
 const TICK: Time = 10_000;
 const REDIAL: Time = 100_000;
 const DIAL_TIMEOUT: Time = 2_000_000;
+/// What the clocks say at the beginning.
+const EPOCH_MS: u64 = 1_700_000_000_000;
 
 /// What happens at a time.
 enum Happening {
@@ -44,6 +47,8 @@ enum Happening {
     /// A message on a stream; void if the stream is another by then.
     Deliver {
         from: usize,
+        /// Who sent it, and to whom.
+        ends: (ReplicaId, u64),
         to: usize,
         stream: u64,
         message: Box<PeerMessage>,
@@ -53,9 +58,10 @@ enum Happening {
     ClientTimer(usize, u64),
     /// The worker of that node of that life has time for the next thing.
     Work(usize, u64),
-    /// What was written up to that number is safe.
-    Synced(usize, u64, u64),
-    Saved(usize, u64, Snapshot),
+    /// The disk has written what it was at.
+    Synced(usize, u64),
+    Saved(usize, u64),
+    DiskFails(usize, u64),
 }
 
 struct Node {
@@ -65,6 +71,8 @@ struct Node {
     life: u64,
     list: Arc<Mutex<Vec<i64>>>,
     paused_until: Time,
+    /// How far its clock is from the others', in milliseconds.
+    clock_ms: i64,
     /// What came in while it was paused.
     waiting: Vec<Event>,
     worker: Worker,
@@ -98,6 +106,12 @@ pub(crate) struct World {
     /// Whether replicas can watch each other's processes.
     pub(crate) same_host: bool,
     pub(crate) loss_percent: u64,
+    /// Streams that broke while something was still on its way.
+    ghosts: BTreeMap<u64, (usize, usize)>,
+    checks: Checks,
+    disk_was_lost: bool,
+    /// Messages to one peer come in any order, as no shell may have them.
+    pub(crate) shuffled: bool,
     /// Whether the list lives in a worker of each replica.
     pub(crate) hosted: bool,
     /// Whether replicas write down what they promise.
@@ -149,6 +163,10 @@ impl World {
             history: Vec::new(),
             same_host,
             loss_percent: 0,
+            ghosts: BTreeMap::new(),
+            checks: Checks::default(),
+            disk_was_lost: false,
+            shuffled: false,
             hosted: false,
             durable: false,
             snapshot_bytes: 20_000,
@@ -191,6 +209,7 @@ impl World {
             life: 0,
             list: Arc::default(),
             paused_until: 0,
+            clock_ms: 0,
             waiting: Vec::new(),
             worker: Worker::default(),
             disk: Disk::default(),
@@ -209,18 +228,23 @@ impl World {
         self.tell(node, || format!("start {bootstrap:?}"));
         let mut id = ReplicaId(self.dice.roll() | 1);
         let seed = self.dice.roll();
-        // Whatever was on its way to the disk may have arrived.
-        let extra = if self.durable { self.dice.below(4) as usize } else { 0 };
         let process = Some(self.process(node, self.nodes[node].life + 1));
         let there = &mut self.nodes[node];
-        let mut recovered = None;
+        let (mut recovered, mut tail) = (None, 0);
         if self.durable {
-            match there.disk.recover(extra) {
-                Some((own, found)) => (id, recovered) = (own, Some(found)),
-                None => there.disk.begin(id),
+            match there.disk.recover(&mut self.dice) {
+                Some((own, found, torn)) => (id, recovered, tail) = (own, Some(found), torn),
+                None => there.disk.begin(id, &mut self.dice),
             }
             bootstrap.extend(&there.disk.rejoin);
         }
+        if recovered.is_some() {
+            self.seen("recovered");
+        }
+        if tail > 0 {
+            self.seen("torn tail cut");
+        }
+        let there = &mut self.nodes[node];
         let (durable, learner) = (self.durable, there.learner);
         let member = Member { id, address: there.address, process, durable, learner };
         there.list = Arc::default();
@@ -282,10 +306,12 @@ impl World {
         (0..self.nodes.len()).filter(|node| self.is_up(*node)).collect()
     }
 
-    /// kill -9.
-    pub(crate) fn crash(&mut self, node: usize) {
-        self.tell(node, || "dies".into());
+    /// kill -9, or worse.
+    pub(crate) fn crash(&mut self, node: usize, end: End) {
+        self.tell(node, || format!("dies: {end:?}"));
+        self.seen(if end == End::Killed { "killed" } else { "power lost" });
         self.nodes[node].replica = None;
+        self.nodes[node].disk.end = Some(end);
         self.nodes[node].paused_until = 0;
         self.break_streams(node);
         self.tell_death(node);
@@ -331,12 +357,18 @@ impl World {
 
     /// Both ends notice, soon.
     pub(crate) fn break_stream(&mut self, from: usize, to: usize) {
-        if self.streams.remove(&(from, to)).is_none() {
-            return;
+        let Some(stream) = self.streams.remove(&(from, to)) else { return };
+        // What the sender's kernel had taken may still arrive, before the receiver sees the end.
+        let late = !self.cut.contains(&(from, to)) && self.dice.chance(50);
+        if late {
+            self.ghosts.insert(stream.number, (from, to));
         }
         for (end, other) in [(from, to), (to, from)] {
             let id = self.nodes[other].id;
-            let when = self.now + 20 + self.dice.below(500);
+            let mut when = self.now + 20 + self.dice.below(500);
+            if late && end == to {
+                when = when.max(stream.last_arrival + 1);
+            }
             let life = self.nodes[end].life;
             self.at(when, Happening::Hear(end, life, Event::PeerLost(id)));
         }
@@ -357,9 +389,11 @@ impl World {
             self.break_stream(to, from);
         }
         self.loss_percent = 0;
-        for node in &mut self.nodes {
-            node.paused_until = 0;
-            node.disk.slow = 0;
+        for node in 0..self.nodes.len() {
+            let there = &mut self.nodes[node];
+            there.paused_until = 0;
+            (there.disk.slow, there.disk.broken) = (0, false);
+            self.empty_disk(node);
         }
     }
 
@@ -463,6 +497,35 @@ impl World {
         quiet && (2 * left > voters || voters == 2 && left == 1 && self.same_host)
     }
 
+    /// Whether the cluster can lose what this node, which is down, has on disk: all others are
+    /// well, of one mind and enough without it.
+    pub(crate) fn can_spare_disk(&self, node: usize) -> bool {
+        let Some((view, agreed)) = self.view() else { return false };
+        let well = |id: ReplicaId| {
+            let there = self.nodes.iter().position(|node| node.id == id && node.replica.is_some());
+            there.is_some_and(|at| !self.is_paused(at)) && !self.leaving.contains(&id)
+        };
+        let id = self.nodes[node].id;
+        let mut others = view.members.iter().filter(|(member, _)| member.id != id);
+        let voters = view.voters().count();
+        let left = view.voters().filter(|voter| voter.id != id).count();
+        agreed
+            && !self.is_up(node)
+            && self.is_calm()
+            && others.all(|(member, role)| *role == Role::Voter && well(member.id))
+            && 2 * left > voters
+    }
+
+    /// The clock of that node says something else from now on.
+    pub(crate) fn set_clock(&mut self, node: usize, ahead_ms: i64) {
+        self.seen("clock jump");
+        self.nodes[node].clock_ms = ahead_ms;
+    }
+
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
     pub(crate) fn stuck(&self) -> String {
         let mut text = format!("same host: {}\n", self.same_host);
         for (at, node) in self.nodes.iter().enumerate() {
@@ -509,9 +572,16 @@ impl World {
             Happening::Hear(node, life, event) if self.nodes[node].life == life => {
                 self.hear(node, event);
             }
-            Happening::Deliver { from, to, stream, message } => {
-                if self.streams.get(&(from, to)).is_some_and(|now| now.number == stream) {
-                    self.deliver(from, to, *message);
+            Happening::Deliver { from, ends, to, stream, message } => {
+                let open = self.streams.get(&(from, to)).is_some_and(|now| now.number == stream);
+                let late = !open && self.ghosts.contains_key(&stream);
+                if late {
+                    self.seen("late message");
+                }
+                if open || late && self.nodes[to].life == ends.1 {
+                    self.deliver(from, ends.0, to, *message);
+                } else if is_snapshot(&message) {
+                    self.seen("snapshot interrupted");
                 }
             }
             Happening::ToReplica(node, connection, request) => {
@@ -527,16 +597,16 @@ impl World {
                 self.connect(client);
             }
             Happening::Work(node, life) if self.nodes[node].life == life => self.work(node),
-            Happening::Synced(node, life, number) if self.lives_on(node, life) => {
-                self.synced(node, number);
-            }
-            Happening::Saved(node, life, snapshot) if self.lives_on(node, life) => {
-                self.snapshot_saved(node, snapshot);
+            Happening::Synced(node, life) if self.lives_on(node, life) => self.synced(node),
+            Happening::Saved(node, life) if self.lives_on(node, life) => self.saved(node),
+            Happening::DiskFails(node, life) if self.lives_on(node, life) => {
+                self.disk_failed(node);
             }
             Happening::Tick(..)
             | Happening::Work(..)
             | Happening::Synced(..)
             | Happening::Saved(..)
+            | Happening::DiskFails(..)
             | Happening::Dial(..)
             | Happening::Hear(..)
             | Happening::ClientTimer(..) => {}
@@ -547,11 +617,12 @@ impl World {
         self.nodes[node].life == life && self.is_up(node)
     }
 
-    fn deliver(&mut self, from: usize, to: usize, message: PeerMessage) {
-        let (id, life) = (self.nodes[from].id, self.nodes[to].life);
+    fn deliver(&mut self, from: usize, id: ReplicaId, to: usize, message: PeerMessage) {
+        let life = self.nodes[to].life;
         if let PeerMessage::Consensus(envelope) = &message
             && envelope.has_snapshot()
         {
+            self.seen("snapshot received");
             let sender = self.nodes[from].life;
             self.at(
                 self.now + 50,
@@ -571,10 +642,14 @@ impl World {
         let Some(replica) = self.nodes[node].replica.as_mut() else { return };
         replica.step(event);
         let mut actions = Vec::new();
-        replica.turn(Duration::from_micros(self.now), self.now / 1000, &mut actions);
+        let clock_ms = EPOCH_MS.saturating_add_signed(self.nodes[node].clock_ms);
+        let replica = self.nodes[node].replica.as_mut().unwrap();
+        replica.turn(Duration::from_micros(self.now), clock_ms + self.now / 1000, &mut actions);
         for action in actions {
+            self.check_action(node, &action);
             self.perform(node, action);
         }
+        self.check_node(node);
     }
 
     fn perform(&mut self, node: usize, action: Action) {
@@ -618,7 +693,7 @@ impl World {
                 }
             }
             Action::Persist(persist) => self.persist(node, persist),
-            Action::Save(snapshot) => self.save(node, snapshot),
+            Action::Save(snapshot) => self.save(node, &snapshot),
             Action::Fence(number, peer) => self.fence(node, number, &peer),
             Action::Note(level, text) => {
                 self.tell(node, || text.clone());
@@ -641,6 +716,10 @@ impl World {
         let delay = 20
             + self.dice.below(200)
             + if self.dice.chance(2) { self.dice.below(30_000) } else { 0 };
+        let ends = (self.nodes[from].id, self.nodes[to].life);
+        if is_snapshot(&message) {
+            self.seen("snapshot sent");
+        }
         let Some(stream) = self.streams.get_mut(&(from, to)) else { return };
         if lost {
             return;
@@ -653,23 +732,24 @@ impl World {
                 self.forwarded += frame.len();
             }
         }
-        let is_snapshot = matches!(&message, PeerMessage::Consensus(envelope)
-            if self.snapshot_time > 0 && envelope.has_snapshot());
-        if is_snapshot {
+        if self.snapshot_time > 0 && is_snapshot(&message) {
             let (when, stream) = (self.now + self.snapshot_time, stream.number);
-            self.at(when, Happening::Deliver { from, to, stream, message: Box::new(message) });
+            let message = Box::new(message);
+            self.at(when, Happening::Deliver { from, ends, to, stream, message });
             return;
         }
         // In order, as a stream is.
-        stream.last_arrival = (self.now + delay).max(stream.last_arrival + 1);
-        let (when, stream) = (stream.last_arrival, stream.number);
+        let when = (self.now + delay).max(if self.shuffled { 0 } else { stream.last_arrival + 1 });
+        stream.last_arrival = stream.last_arrival.max(when);
+        let stream = stream.number;
         let twice = matches!(message, PeerMessage::Forward(_) | PeerMessage::Join(_))
             && self.dice.chance(5);
         if twice {
             let message = Box::new(message.clone());
-            self.at(when, Happening::Deliver { from, to, stream, message });
+            self.at(when, Happening::Deliver { from, ends, to, stream, message });
         }
-        self.at(when, Happening::Deliver { from, to, stream, message: Box::new(message) });
+        let message = Box::new(message);
+        self.at(when, Happening::Deliver { from, ends, to, stream, message });
     }
 
     fn dial(&mut self, node: usize) {
@@ -723,6 +803,8 @@ impl World {
         self.at(self.now + 50, Happening::Hear(node, life, Event::Welcomed(address, welcome)));
         if accepted {
             self.count += 1;
+            // The receiver has given up the stream before.
+            self.ghosts.retain(|_, ends| *ends != (node, to));
             self.streams
                 .insert((node, to), Stream { number: self.count, last_arrival: self.now + 50 });
             self.at(self.now + 51, Happening::Hear(node, life, Event::PeerReached(id)));
@@ -754,4 +836,8 @@ impl World {
         let applied = |node: &&Node| node.replica.as_ref().map(|replica| replica.status().applied);
         self.nodes.iter().max_by_key(applied).unwrap().list.lock().unwrap().clone()
     }
+}
+
+fn is_snapshot(message: &PeerMessage) -> bool {
+    matches!(message, PeerMessage::Consensus(envelope) if envelope.has_snapshot())
 }

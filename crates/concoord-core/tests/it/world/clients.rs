@@ -68,7 +68,10 @@ impl World {
         }
         match (self.clients[client].session, self.clients[client].open) {
             (None, _) => self.ask(client, Request::Open),
-            (Some(_), Some(_)) => self.ask_call(client),
+            (Some(_), Some(_)) => {
+                self.seen("call asked again");
+                self.ask_call(client);
+            }
             (Some(_), None) => self.next_call(client),
         }
     }
