@@ -1,9 +1,10 @@
 # Each of these does its own set-up on a fresh machine: Rust, a C compiler and Python suffice.
-.PHONY: help demo test torture bench compare compare-durable clean
+.PHONY: help demo test sim torture bench compare compare-durable clean
 
 help:
 	@echo 'make demo     start three replicas, use them, kill one, see the counter go on'
 	@echo 'make test     every check and every test'
+	@echo 'make sim      10 000 simulated clusters of each kind under faults (SIM_SEEDS=n: so many)'
 	@echo 'make torture  real replicas under every fault, judged by a checker (root, 40 minutes)'
 	@echo 'make bench    calls per second and percentiles of three replicas here, and the disk'
 	@echo 'make compare  the same load against etcd, Redis and ours (installs Debian packages)'
@@ -16,6 +17,8 @@ demo:
 test:
 	@scripts/test
 
+sim:
+	@SIM_SEEDS=$${SIM_SEEDS:-10000} cargo test -p concoord-core --test it sim -- --nocapture
 torture:
 	@scripts/torture
 	@scripts/torture --durable

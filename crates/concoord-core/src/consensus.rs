@@ -27,6 +27,7 @@ use self::safety::Safety;
 pub(crate) use self::safety::{Recovery, Replayed};
 use crate::durable::{Persist, Record, RecordKind, Snapshot};
 use crate::limits::ENTRY_BYTES_MAX;
+use crate::planted;
 use crate::view::{Change, ReplicaId, Role, View};
 
 /// The index of the entry that a cluster's log starts after. Not 0, so that every newcomer needs
@@ -346,11 +347,14 @@ impl Consensus {
         }
         let asks_vote = envelope.is_vote_request();
         let state = envelope.take_snapshot();
-        let Some(message) = envelope.unpack() else { return };
+        let Some(mut message) = envelope.unpack() else { return };
         let is_full = self.safety.as_ref().is_some_and(Safety::is_full);
         if is_full && (!message.entries.is_empty() || message.has_snapshot()) {
             // As if it were lost: its sender tries again.
             return;
+        }
+        if asks_vote && planted::is("stale-log-elected") {
+            message.log_term = u64::MAX;
         }
         if !self.is_plausible(&message) {
             tracing::warn!(?message, "dropped what no replica sends");
@@ -415,11 +419,26 @@ impl Consensus {
 
     /// Proposes a change of the members, at the leader and while no other is undecided.
     pub(crate) fn propose_change(&mut self, change: &Change) {
+        if planted::is("removed-without-quorum") && matches!(change, Change::Remove(_)) {
+            self.remove_all();
+        }
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.set_entries(vec![change_entry(change)].into());
         // If it is dropped, whoever wanted it proposes it again.
         drop(self.node.raft.step(message));
+    }
+
+    /// Whoever else is a voter is none any more, as if that were for one alone to say.
+    fn remove_all(&mut self) {
+        let me = self.id().0;
+        let others = self.node.store().members.voters.clone();
+        for id in others.into_iter().filter(|id| *id != me) {
+            let change = conf_change(&change_entry(&Change::Remove(ReplicaId(id))));
+            if let Ok(members) = self.node.apply_conf_change(&change) {
+                self.node.mut_store().members = members;
+            }
+        }
     }
 
     /// Tells the followers what is decided, unless an append that they are sent anyway does.
@@ -561,7 +580,13 @@ impl Consensus {
     fn decide(&mut self, entry: Entry) -> Decided {
         let Some(change) = change_of(&entry) else { return Decided::of(entry) };
         let change = match self.node.apply_conf_change(&conf_change(&entry)) {
-            Ok(members) => {
+            Ok(mut members) => {
+                if planted::is("learner-counted")
+                    && self.is_leader()
+                    && let Change::Add(member) = &change
+                {
+                    members = self.node.apply_conf_change(&promoted(member.id)).unwrap_or(members);
+                }
                 self.node.mut_store().members = members;
                 Some(change)
             }
@@ -708,6 +733,11 @@ impl Consensus {
         let timeout = election + random.below(election);
         self.node.raft.set_randomized_election_timeout(timeout);
     }
+}
+
+/// What makes that learner a voter, for the library.
+fn promoted(id: ReplicaId) -> raft::eraftpb::ConfChangeV2 {
+    conf_change(&change_entry(&Change::Promote(id)))
 }
 
 /// The membership of that view, in the library's words.

@@ -18,6 +18,10 @@ pub mod log;
 mod machine;
 pub mod object;
 pub mod objects;
+#[cfg(feature = "planted")]
+pub mod planted;
+#[cfg(not(feature = "planted"))]
+mod planted;
 pub mod replica;
 mod session;
 pub mod snapshot;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::{Call, Outcome, Refusal, SessionId};
 use crate::limits::{SESSION_CALLS_MAX, SESSION_REPLY_BYTES_MAX, SESSIONS_MAX};
+use crate::planted;
 
 /// All open sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +73,11 @@ impl Sessions {
         Ok(id)
     }
 
+    /// What was kept of all calls is gone.
+    pub(crate) fn forget(&mut self) {
+        self.open.values_mut().for_each(|session| session.kept.clear());
+    }
+
     pub(crate) fn close(&mut self, id: SessionId) -> bool {
         self.open.remove(&id).is_some()
     }
@@ -104,6 +110,7 @@ impl Sessions {
             return Verdict::Answer(Outcome::Refused(Refusal::Superseded));
         }
         match session.kept.get(&call.sequence) {
+            Some(_) if planted::is("no-dedupe") => Verdict::Run,
             Some(Kept::Done(outcome) | Kept::Late(outcome)) => Verdict::Answer(outcome.clone()),
             Some(Kept::Running) => Verdict::Wait,
             None if session.is_full(call.sequence) => {
@@ -155,6 +162,10 @@ impl Sessions {
         }
         if let Some(running) = session.kept.get_mut(&sequence) {
             *running = Kept::Late(outcome.clone());
+        } else if planted::is("reply-forgotten") {
+            let forgotten = Outcome::Refused(Refusal::Superseded);
+            session.reply_bytes += forgotten.size();
+            session.kept.insert(sequence, Kept::Done(forgotten));
         } else {
             session.reply_bytes += outcome.size();
             session.kept.insert(sequence, Kept::Done(outcome.clone()));

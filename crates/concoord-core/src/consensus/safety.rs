@@ -15,6 +15,7 @@ use super::memory::MemoryLog;
 use super::{Decided, Envelope};
 use crate::durable::{Persist, Record, RecordKind, Recovered, Snapshot};
 use crate::limits::UNSAFE_BYTES_MAX;
+use crate::planted;
 use crate::view::{Cause, View};
 
 /// What is on its way to the disk.
@@ -64,7 +65,8 @@ impl Safety {
         (now, changes): (&HardState, bool),
     ) -> Option<Persist> {
         self.ready = ready;
-        let promises = (now.term, now.vote) != (self.promised.term, self.promised.vote) || changes;
+        let promises = (now.term, now.vote) != (self.promised.term, self.promised.vote)
+            || changes && !planted::is("change-not-written");
         if promises || !records.is_empty() && now.commit > self.promised.commit {
             let payload = Bytes::copy_from_slice(&now.vote.to_le_bytes());
             let (kind, index, term) = (RecordKind::Promise, now.commit, now.term);
@@ -82,7 +84,8 @@ impl Safety {
     pub(super) fn send(&mut self, messages: Vec<Envelope>) {
         for message in messages {
             let needed = if message.promises() { self.asked } else { self.promise };
-            if self.oldest().is_none_or(|oldest| needed < oldest) {
+            if self.oldest().is_none_or(|oldest| needed < oldest) || planted::is("ack-before-sync")
+            {
                 self.released.push(message);
             } else {
                 self.held.push((needed, message));
@@ -215,8 +218,10 @@ impl Recovery {
             RecordKind::Promise => {
                 let vote = record.payload.first_chunk().ok_or("a promise without a vote")?;
                 // Older than a received state of which the crash kept the promise from coming.
-                if record.term >= self.start.1 {
+                if record.term >= self.start.1 && !planted::is("term-forgotten") {
                     self.hard_state.term = record.term;
+                }
+                if record.term >= self.start.1 && !planted::is("vote-forgotten") {
                     self.hard_state.vote = u64::from_le_bytes(*vote);
                 }
                 self.hard_state.commit = self.hard_state.commit.max(record.index);

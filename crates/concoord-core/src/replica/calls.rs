@@ -12,6 +12,7 @@ use crate::limits::{
 use crate::log::{Command, pack};
 use crate::machine::{Effect, Ending};
 use crate::object::is_callable;
+use crate::planted;
 use crate::session::Sessions;
 use crate::view::ReplicaId;
 use crate::wire::{Answer, ClientHello, HostedCall, PeerMessage, Request, Welcome};
@@ -205,6 +206,9 @@ impl Replica {
             let number = self.consensus.read();
             let reads = std::mem::take(&mut self.clients.reads.new);
             self.clients.reads.asked.insert(number, (self.now, reads));
+            if planted::is("stale-read") {
+                self.clients.reads_confirmed(vec![(number, self.consensus.applied())]);
+            }
         }
     }
 

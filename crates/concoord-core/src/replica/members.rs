@@ -8,6 +8,7 @@ use super::{Action, Phase, Replica};
 use crate::call::SessionId;
 use crate::limits::MEMBERS_MAX;
 use crate::log::Command;
+use crate::planted;
 use crate::session::Fate;
 use crate::view::{Cause, Change, Member, Process, ReplicaId, Role, View};
 use crate::wire::{Order, PeerMessage, Purpose, Who};
@@ -252,7 +253,12 @@ impl Replica {
     }
 
     fn is_silent(&self, id: ReplicaId) -> bool {
-        !self.watch.heard_within(id, self.now, self.config.dead_timeout)
+        let patience = if planted::is("removed-without-quorum") {
+            self.config.election_timeout / 2
+        } else {
+            self.config.dead_timeout
+        };
+        !self.watch.heard_within(id, self.now, patience)
     }
 
     /// Whether those that are not silent are a majority of a membership of three or more.
@@ -262,7 +268,7 @@ impl Replica {
         let voters: Vec<ReplicaId> =
             self.machine.state.view.voters().map(|voter| voter.id).collect();
         let awake = voters.iter().filter(|id| **id == me || !self.is_silent(**id)).count();
-        voters.len() > 2 && 2 * awake > voters.len()
+        voters.len() > 2 && 2 * awake > voters.len() || planted::is("removed-without-quorum")
     }
 
     /// A learner that keeps up with the log counts from now on, unless it is to stay one.
@@ -364,7 +370,9 @@ impl Replica {
 
     /// Whether that member is proven to be gone, one way or another.
     fn is_gone(&self, id: ReplicaId) -> bool {
-        self.watch.is_dead(id) || self.proofs.is_gone(id)
+        self.watch.is_dead(id)
+            || self.proofs.is_gone(id)
+            || planted::is("alone-without-proof") && self.is_silent(id)
     }
 
     /// Goes on as the only member.
@@ -449,6 +457,7 @@ impl Replica {
         // Whoever is of an earlier lineage is left behind, even if it is a member again under the
         // id that it had: its log may hold what was never decided.
         if view.cluster != mine.cluster
+            || planted::is("old-lineage-taken") && view.lineage > mine.lineage
             || mine.standing().is_ahead_of(&view.standing())
             || mine.standing().is_twin_of(&view.standing())
             || view.member(self.config.member.id).is_some() && view.lineage == mine.lineage

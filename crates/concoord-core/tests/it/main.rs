@@ -12,5 +12,7 @@ mod dice;
 mod history;
 mod list;
 mod members;
+#[cfg(feature = "planted")]
+mod planted;
 mod sim;
 mod world;

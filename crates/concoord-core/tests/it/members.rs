@@ -383,7 +383,7 @@ fn a_forced_one_leaves_out_changes_that_were_under_way() {
         // The leader can't decide any more, and goes on to log.
         let wait = world.dice.below(SECOND);
         run(&mut world, wait);
-        world.crash(1 - leader);
+        world.crash(1 - leader, End::Killed);
         world.crash(newcomer, End::Killed);
         run(&mut world, 8 * SECOND);
         if world.view_of(leader).unwrap().members.len() == 1 {

@@ -167,7 +167,7 @@ fn a_member_that_lags_answers_a_leader_it_has_never_heard_of() {
     survive_faults(1912);
 }
 
-fn survive_faults(seed: u64) -> World {
+pub(crate) fn survive_faults(seed: u64) -> World {
     let mut world = World::new(seed);
     let replicas = [1, 2, 2, 3, 3, 3, 4, 5][world.dice.below(8) as usize];
     cluster(&mut world, replicas);
@@ -332,6 +332,11 @@ fn durable_fault(world: &mut World) {
     match world.dice.below(20) {
         0..=2 if world.is_up(node) => {
             let end = any_end(world);
+            if world.dice.chance(60) {
+                // Right in the middle of a write, if there is one.
+                let soon = world.now + SECOND / 10;
+                world.run_until(soon, |world| world.is_writing(node) || !world.is_up(node));
+            }
             world.crash(node, end);
         }
         3 if world.is_up(node) => world.leave(node),

@@ -430,6 +430,10 @@ impl World {
         self.nodes[node].disk.broken = true;
     }
 
+    pub(crate) fn is_writing(&self, node: usize) -> bool {
+        self.nodes[node].disk.writing.is_some()
+    }
+
     pub(super) fn disk_failed(&mut self, node: usize) {
         self.seen("disk error");
         self.crash(node, End::PowerLost);

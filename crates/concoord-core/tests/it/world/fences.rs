@@ -3,6 +3,7 @@
 use concoord_core::replica::Event;
 use concoord_core::view::Member;
 
+use super::disk::End;
 use super::{Happening, Time, World};
 
 /// What the command that fences a peer does.
@@ -21,7 +22,7 @@ impl World {
         let (result, time) = match self.fences.expect("only asked for where there is a command") {
             Fences::Well => {
                 if let Some(to) = self.nodes.iter().position(|node| node.id == peer.id) {
-                    self.crash(to);
+                    self.crash(to, End::Killed);
                 }
                 (Ok(()), 100_000)
             }
