@@ -229,6 +229,10 @@ pub struct Replica {
     /// A snapshot that the worker is writing.
     freezing: Option<Freezing>,
     disk: Disk,
+    /// Lineage and number of the view that is written down here, and of a later one with what must
+    /// be safe for that.
+    written: (u64, u64),
+    unwritten: Option<(u64, (u64, u64))>,
     /// Members that are removed, and do not hear so before that is safe here.
     untold: Vec<(u64, Member)>,
     /// The view with which it goes on alone, as soon as that is safe.
@@ -320,6 +324,8 @@ impl Replica {
             astray: false,
             rejoining: None,
             freezing: None,
+            written: (0, 0),
+            unwritten: None,
             untold: Vec::new(),
             alone: None,
             disk: Disk { due: config.snapshot_bytes, ..Disk::default() },
@@ -551,6 +557,10 @@ impl Replica {
 
     fn persisted(&mut self, number: u64) {
         self.consensus.persisted(number);
+        if let Some((_, written)) = self.unwritten.take_if(|(needed, _)| *needed <= number) {
+            self.written = written;
+            self.say_written(None);
+        }
         let untold = std::mem::take(&mut self.untold).into_iter();
         let (safe, untold): (Vec<_>, _) = untold.partition(|(needed, _)| *needed <= number);
         self.untold = untold;
@@ -565,7 +575,9 @@ impl Replica {
 
     /// Whether so much was written since the last snapshot that it is time for another one.
     fn is_save_due(&self) -> bool {
+        // What it has before it is a member is nothing to keep.
         self.config.member.durable
+            && self.view().is_some()
             && self.disk.bytes >= self.disk.due
             && (!self.disk.saving || planted::is("two-saves"))
     }

@@ -260,6 +260,8 @@ pub enum PeerMessage {
     Join(Member),
     /// The sender is about to stop.
     Leave,
+    /// The sender has written down the view of that lineage and number.
+    Written(u64, u64),
     /// To one that was a member: it is none as of this view.
     Removed(View),
     /// These sessions were heard of by the sender.

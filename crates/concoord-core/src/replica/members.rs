@@ -40,6 +40,8 @@ pub(super) struct Watch {
     processes: BTreeMap<ReplicaId, Vec<(Process, bool)>>,
     /// Members that this replica exchanged messages with while both were members.
     met: BTreeSet<ReplicaId>,
+    /// Lineage and number of the view that each member is known to have written down.
+    pub(super) written: BTreeMap<ReplicaId, (u64, u64)>,
     /// Members that are about to stop.
     leaving: BTreeSet<ReplicaId>,
     /// Newcomers that ask to be members.
@@ -365,7 +367,47 @@ impl Replica {
 
     /// Whether nothing but the proof is missing to go on without the only other voter.
     pub(super) fn may_go_solo_without(&self, other: ReplicaId) -> bool {
-        self.alone.is_none() && self.watch.met.contains(&other) && !self.consensus.may_grow()
+        self.alone.is_none()
+            && self.watch.met.contains(&other)
+            && !self.consensus.may_grow()
+            && (self.has_written_members(other) || planted::is("hidden-removal"))
+    }
+
+    /// Whether that member has the membership as it is now written down. One that is durable and
+    /// has not may come back, count by the membership before, and find somebody in it who was
+    /// removed and has not heard of it either: together they would be a majority.
+    fn has_written_members(&self, id: ReplicaId) -> bool {
+        let view = &self.machine.state.view;
+        let durable = view.member(id).is_some_and(|member| member.durable);
+        let written = self.watch.written.get(&id).copied().unwrap_or_default();
+        !durable || written >= (view.lineage, view.number)
+    }
+
+    /// What this replica has written down of the members, for the others to know.
+    pub(super) fn say_written(&mut self, to: Option<ReplicaId>) {
+        let view = &self.machine.state.view;
+        if self.written != (view.lineage, view.number) {
+            return;
+        }
+        let me = self.config.member.id;
+        let members = view.members.iter().map(|(member, _)| member.id).filter(|id| *id != me);
+        let to: Vec<ReplicaId> = members.filter(|id| to.is_none_or(|to| to == *id)).collect();
+        let (lineage, number) = self.written;
+        let message = PeerMessage::Written(lineage, number);
+        self.actions.extend(to.into_iter().map(|id| Action::Send(id, message.clone())));
+    }
+
+    /// A view is this replica's now, and what it has asked to be persisted so far says so.
+    pub(super) fn write_members(&mut self) {
+        let view = &self.machine.state.view;
+        let at = (view.lineage, view.number);
+        match self.consensus.unpersisted_last() {
+            Some(number) => self.unwritten = Some((number, at)),
+            None => {
+                self.written = at;
+                self.say_written(None);
+            }
+        }
     }
 
     /// Whether that member is proven to be gone, one way or another.
@@ -502,6 +544,7 @@ impl Replica {
             self.watch.heard.entry(member.id).or_insert(self.now);
         }
         self.watch.heard.retain(|id, _| view.member(*id).is_some());
+        self.watch.written.retain(|id, _| view.member(*id).is_some());
         let known = &self.known;
         let joining = &self.watch.joining;
         self.watch.processes.retain(|id, _| {
@@ -515,6 +558,7 @@ impl Replica {
         self.declined.clear();
         self.actions.push(Action::View(view));
         self.actions.push(Action::Contacts);
+        self.write_members();
         self.mind_orders();
     }
 

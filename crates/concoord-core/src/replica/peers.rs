@@ -234,6 +234,7 @@ impl Replica {
             return;
         }
         self.hear_of(id);
+        self.say_written(Some(id));
         if self.phase == Phase::Joining {
             self.actions.push(Action::Send(id, PeerMessage::Join(self.config.member.clone())));
         }
@@ -283,6 +284,12 @@ impl Replica {
                 self.clients.enqueue(commands, self.now);
             }
             PeerMessage::Join(member) => self.newcomer(member),
+            PeerMessage::Written(lineage, number) => {
+                // Before it is a member, too: this replica may be behind.
+                if self.watch.written.len() < 2 * MEMBERS_MAX {
+                    self.watch.written.insert(from, (lineage, number));
+                }
+            }
             PeerMessage::Leave => self.leaver(from),
             PeerMessage::Removed(view) => self.removed_by(&view),
             PeerMessage::Heard(sessions) => self.clients.hear_of(sessions, self.now),

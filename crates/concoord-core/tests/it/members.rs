@@ -280,7 +280,7 @@ fn twins_of_the_same_lineage_refuse_each_other_loudly() {
     for seed in 0..10 {
         let mut world = two(seed, true, None);
         works(&mut world);
-        world.rejecting = true;
+        (world.rejecting, world.twins) = (true, true);
         part(&mut world, 0, 1);
         reset(&mut world, 0, 1);
         run(&mut world, 5 * SECOND);
@@ -293,6 +293,7 @@ fn twins_of_the_same_lineage_refuse_each_other_loudly() {
 fn twins_that_operators_made_refuse_each_other_loudly() {
     let mut world = two(1, false, None);
     works(&mut world);
+    world.twins = true;
     part(&mut world, 0, 1);
     run(&mut world, 5 * SECOND);
     for node in [0, 1] {

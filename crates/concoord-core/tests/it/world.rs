@@ -129,6 +129,8 @@ pub(crate) struct World {
     /// Bytes that were forwarded, where that is so.
     pub(crate) forwarded: usize,
     traced: bool,
+    /// Whether the cluster is meant to become two.
+    pub(crate) twins: bool,
     /// Whether a refused connection is a proof of death.
     pub(crate) refused_is_dead: bool,
     /// Whether connections that are cut are refused, as by a firewall, instead of swallowed.
@@ -177,6 +179,7 @@ impl World {
             forwarded: 0,
             snapshot_time: 0,
             traced: std::env::var_os("SIM_TRACE").is_some(),
+            twins: false,
             refused_is_dead: false,
             rejecting: false,
             fences: None,
@@ -514,6 +517,16 @@ impl World {
             && self.is_calm()
             && others.all(|(member, role)| *role == Role::Voter && well(member.id))
             && 2 * left > voters
+    }
+
+    /// Whether every member, as the latest view has it, is there or can be started again.
+    pub(crate) fn is_whole(&self) -> bool {
+        let Some((view, _)) = self.view() else { return false };
+        let is_there = |id| {
+            let node = self.nodes.iter().find(|node| node.id == id);
+            node.is_some_and(|node| node.replica.is_some() || node.disk.is_of(id))
+        };
+        view.members.iter().all(|(member, _)| is_there(member.id))
     }
 
     /// The clock of that node says something else from now on.

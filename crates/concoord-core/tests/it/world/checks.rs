@@ -99,7 +99,7 @@ impl World {
         let elected = led.filter(|_| before.led != led);
         let due = applied / DIGEST_EVERY > before.applied / DIGEST_EVERY;
         (before.led, before.term, before.applied) = (led, term, applied);
-        if elected.is_none() && !due {
+        if elected.is_none() && !due || self.twins {
             return;
         }
         let status = replica.status();
