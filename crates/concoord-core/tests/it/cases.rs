@@ -6,7 +6,7 @@ use concoord_core::limits::{ARGUMENT_BYTES_MAX, CONNECTION_SESSIONS_MAX, FORWARD
 use concoord_core::view::Role;
 use concoord_core::wire::Request;
 
-use crate::sim::{SECOND, cluster};
+use crate::sim::{SECOND, cluster, settle_and_check};
 use crate::world::World;
 use crate::world::disk::End;
 
@@ -243,5 +243,116 @@ fn a_bootstrap_that_is_started_again_is_greeted_whatever_the_clock_says() {
         let end = world.now + 20 * SECOND;
         world.run_until(end, |world| world.role(1, 0) == Some(Role::Voter));
         assert_eq!(world.role(1, 0), Some(Role::Voter), "seed {seed}\n{}", world.stuck());
+    }
+}
+
+/// One that slept through two lineages finds, where a member of its own was, a newcomer that is
+/// joining and lets everybody in. It must hear from it what has become of it.
+#[test]
+fn a_member_left_behind_that_met_a_joiner_learns_so() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        (world.same_host, world.durable) = (true, true);
+        cluster(&mut world, 2);
+        world.crash(0, End::Killed);
+        let end = world.now + SECOND;
+        world.run_until(end, |_| false);
+        let newcomer = world.place();
+        let through = world.address(1);
+        world.start(newcomer, vec![through]);
+        let end = world.now + 20 * SECOND;
+        world.run_until(end, |world| world.role(newcomer, newcomer) == Some(Role::Voter));
+        world.crash(1, End::Killed);
+        let end = world.now + SECOND;
+        world.run_until(end, |_| false);
+        // Both come back at once: one joins anew, the other dials it meanwhile.
+        world.start(1, vec![]);
+        world.start(0, vec![]);
+        let end = world.now + 20 * SECOND;
+        let all = |world: &World| (0..3).all(|node| world.has_served(node));
+        world.run_until(end, all);
+        assert!(all(&world), "seed {seed}\n{}", world.stuck());
+    }
+}
+
+/// One that is about to go on alone has that under way to a slow disk when the other comes back
+/// from its own. They must not meet: once the first dies too, each would hold that it is alone.
+#[test]
+fn of_two_members_one_at_most_goes_on_alone() {
+    for seed in 0..40 {
+        let mut world = World::new(seed);
+        (world.same_host, world.durable) = (true, true);
+        cluster(&mut world, 2);
+        world.slow_disk(0, 2 * SECOND);
+        world.crash(1, End::Killed);
+        let end = world.now + SECOND / 100;
+        world.run_until(end, |_| false);
+        let through = world.address(0);
+        world.start(1, vec![through]);
+        let end = world.now + SECOND / 2;
+        world.run_until(end, |_| false);
+        world.crash(0, End::Killed);
+        let end = world.now + 2 * SECOND;
+        world.run_until(end, |_| false);
+        world.start(0, vec![]);
+        world.add_client(20);
+        settle_and_check(&mut world);
+    }
+}
+
+/// A member's removal is decided by that member itself, as the leader: the power failed when the
+/// removal was in both logs. Without its word the other one would count by both for ever.
+#[test]
+fn a_leader_that_decides_on_its_own_removal_tells_the_other() {
+    for seed in 0..60 {
+        let mut world = World::new(seed);
+        (world.same_host, world.durable) = (false, true);
+        cluster(&mut world, 2);
+        let follower = if world.leads(0) { 1 } else { 0 };
+        world.leave(follower);
+        let end = world.now + 200 + world.dice.below(800);
+        world.run_until(end, |_| false);
+        for node in world.up() {
+            world.crash(node, End::PowerLost);
+        }
+        let through = world.address(0);
+        world.start(0, vec![]);
+        world.start(1, vec![through]);
+        world.add_client(5);
+        let end = world.now + 30 * SECOND;
+        world.run_until(end, World::are_clients_done);
+        assert!(world.are_clients_done(), "seed {seed}\n{}", world.stuck());
+    }
+}
+
+/// The others decide on the removal of one while the third is down; the leader sees the third's
+/// process gone. The removed one and the third, back from their disks, would count by all three
+/// and be a majority of those.
+#[test]
+fn nobody_goes_on_alone_past_one_who_slept_through_a_removal() {
+    for seed in 0..40 {
+        let mut world = World::new(seed);
+        (world.same_host, world.durable) = (true, true);
+        cluster(&mut world, 3);
+        let leader = (0..3).find(|node| world.leads(*node)).unwrap();
+        let (sleeper, removed) = ((leader + 1) % 3, (leader + 2) % 3);
+        world.crash(sleeper, End::Killed);
+        world.leave(removed);
+        let end = world.now + 100 + world.dice.below(3_000);
+        world.run_until(end, |_| false);
+        world.crash(removed, End::PowerLost);
+        world.add_client(20);
+        let end = world.now + SECOND;
+        world.run_until(end, |_| false);
+        world.crash(leader, End::Killed);
+        for node in [sleeper, removed] {
+            let through = world.address(leader);
+            world.start(node, vec![through]);
+        }
+        let end = world.now + 4 * SECOND;
+        world.run_until(end, |_| false);
+        let through = world.address(sleeper);
+        world.start(leader, vec![through]);
+        settle_and_check(&mut world);
     }
 }
