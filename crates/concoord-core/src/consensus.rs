@@ -125,12 +125,19 @@ pub(crate) struct Progress {
 }
 
 impl Consensus {
-    /// Of a replica that starts a cluster of itself.
-    pub(crate) fn bootstrap(id: ReplicaId, timing: Timing, seed: u64, durable: bool) -> Self {
+    /// Of a replica that starts a cluster of itself, whose log begins after the entry of
+    /// that index and term.
+    pub(crate) fn bootstrap(
+        id: ReplicaId,
+        timing: Timing,
+        seed: u64,
+        durable: bool,
+        start: (u64, u64),
+    ) -> Self {
         let members = ConfState { voters: vec![id.0], ..ConfState::default() };
-        let log = MemoryLog::after(GENESIS, GENESIS, members);
+        let log = MemoryLog::after(start.0, start.1, members);
         let safety = durable.then(Safety::default);
-        let mut this = Self::over(log, id, timing, seed, GENESIS, safety);
+        let mut this = Self::over(log, id, timing, seed, start.0, safety);
         this.campaign();
         this
     }
@@ -610,6 +617,14 @@ impl Consensus {
         let term = self.node.raft.raft_log.term(index).unwrap_or_default();
         self.node.mut_store().hold(index);
         Cut { index, term, members: self.node.store().members.clone() }
+    }
+
+    /// The same for an entry that is applied now, while later ones are decided; `view` is that
+    /// of there.
+    pub(crate) fn cut_at(&mut self, index: u64, view: &View) -> Cut {
+        let term = self.node.raft.raft_log.term(index).unwrap_or_default();
+        self.node.mut_store().hold(index);
+        Cut { index, term, members: members_of(view) }
     }
 
     /// No snapshot can be made.

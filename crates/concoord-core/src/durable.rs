@@ -3,7 +3,10 @@
 //! The core says what is to be written and in which order ([`Persist`]); a shell writes it and
 //! gives it back after a restart ([`Recovered`]). `docs/internals/disk.md` describes the files.
 
+use crate::machine::State;
+use crate::view::View;
 use bytes::Bytes;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// One thing to remember, in the order in which it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,11 +78,40 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What its state holds, for people.
+    ///
+    /// # Errors
+    /// If the state is none that this version writes.
+    pub fn contents(&self) -> Result<Contents, String> {
+        State::decode(&self.state).map(|state| state.contents())
+    }
+
+    /// A digest of all of it.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let numbers = [self.index, self.term, self.state.len() as u64].map(u64::to_le_bytes);
+        let seed = xxh3_64_with_seed(&self.state, xxh3_64(numbers.as_flattened()));
+        self.object.as_ref().map_or(seed, |object| xxh3_64_with_seed(object, seed ^ 1))
+    }
+
     /// Bytes of the whole state.
     #[must_use]
     pub fn size(&self) -> usize {
         self.state.len() + self.object.as_ref().map_or(0, Bytes::len)
     }
+}
+
+/// What a snapshot's state holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// The members.
+    pub view: View,
+    /// Open sessions.
+    pub sessions: usize,
+    /// Calls that ran so far.
+    pub calls: u64,
+    /// The time of the last entry, milliseconds since 1970.
+    pub time_ms: u64,
 }
 
 /// What is to be made safe: the snapshot first, if there is one, then the records in order, after

@@ -20,6 +20,9 @@ pub enum Command {
     /// The call of that session crashed its object on a majority of the replicas: no replica is
     /// to run it again.
     Skip(SessionId, u64),
+    /// Every worker is to become what one would be that takes in a snapshot of here and now, if
+    /// none was told so since that entry.
+    Settle(u64),
 }
 
 impl Command {
@@ -27,7 +30,11 @@ impl Command {
     pub(crate) const fn size(&self) -> usize {
         match self {
             Self::Call(call) => call.size(),
-            Self::Open(..) | Self::Close(_) | Self::Expire(_) | Self::Skip(..) => 32,
+            Self::Open(..)
+            | Self::Close(_)
+            | Self::Expire(_)
+            | Self::Skip(..)
+            | Self::Settle(_) => 32,
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
-use crate::durable::Snapshot;
+use crate::durable::{Contents, Snapshot};
 use crate::limits::RESULT_BYTES_MAX;
 use crate::log::Command;
 use crate::object::{Context, Interface, Object};
@@ -60,6 +60,8 @@ pub(crate) struct State {
     /// A digest of all outcomes, in whatever order they came: a call that is skipped ends before
     /// those that a slow worker has yet to run.
     outcomes: u64,
+    /// The last entry after which all workers settled their state.
+    pub(crate) settled: u64,
 }
 
 /// A call that the worker runs.
@@ -79,6 +81,8 @@ pub(crate) enum Effect {
     Host(HostedCall),
     /// The worker shall leave out the call of that number.
     Skip(u64),
+    /// After this entry the worker shall settle its state.
+    Settle,
     /// That call has run here, and the log has decided that it runs nowhere.
     Astray(SessionId, u64),
 }
@@ -91,8 +95,14 @@ pub(crate) enum Ending {
 
 impl Machine {
     pub(crate) fn new(hosting: Hosting, view: View) -> Self {
-        let state =
-            State { view, sessions: Sessions::default(), time_ms: 0, calls: 0, outcomes: 0 };
+        let state = State {
+            view,
+            sessions: Sessions::default(),
+            time_ms: 0,
+            calls: 0,
+            outcomes: 0,
+            settled: 0,
+        };
         Self { hosting, state, hosted: BTreeMap::new(), given: 0 }
     }
 
@@ -114,6 +124,12 @@ impl Machine {
             Command::Expire(session) => {
                 if self.state.sessions.close(session) {
                     then(Effect::Ended(session, Ending::Expired));
+                }
+            }
+            Command::Settle(since) => {
+                if since == self.state.settled {
+                    self.state.settled = index;
+                    then(Effect::Settle);
                 }
             }
             Command::Skip(session, sequence) => {
@@ -217,8 +233,7 @@ impl Machine {
 
     /// Becomes the state of a snapshot. Returns the object's part where a worker must take it.
     pub(crate) fn restore(&mut self, snapshot: &Snapshot) -> Result<Option<Bytes>, String> {
-        let state = postcard::from_bytes(&snapshot.state)
-            .map_err(|error| format!("the snapshot can't be read: {error}"))?;
+        let state = State::decode(&snapshot.state)?;
         self.hosted.clear();
         let mut for_worker = None;
         match (&mut self.hosting, &snapshot.object) {
@@ -246,6 +261,15 @@ impl Machine {
 }
 
 impl State {
+    pub(crate) fn decode(state: &[u8]) -> Result<Self, String> {
+        postcard::from_bytes(state).map_err(|error| format!("the snapshot can't be read: {error}"))
+    }
+
+    pub(crate) fn contents(self) -> Contents {
+        let Self { view, sessions, time_ms, calls, .. } = self;
+        Contents { view, sessions: sessions.len(), calls, time_ms }
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
         if planted::is("snapshot-without-sessions") {
             let mut bare = self.clone();

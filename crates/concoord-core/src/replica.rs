@@ -1,11 +1,13 @@
 //! A replica: what reaches it goes in by [`Replica::step`], what follows comes out of
 //! [`Replica::turn`].
 
+mod backup;
 mod calls;
 mod deaths;
 mod members;
 mod orders;
 mod peers;
+mod settling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,10 +15,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::backup::Backups;
 use self::calls::Clients;
 use self::deaths::Proofs;
 use self::members::Watch;
 use self::orders::Orders;
+use self::settling::Settling;
 use crate::call::{ConnectionId, Outcome};
 use crate::consensus::{
     Consensus, Cut, Decided, GENESIS, Progress, Random, Recovery, Replayed, Timing,
@@ -26,6 +30,7 @@ use crate::log::{Command, in_parts, unpack};
 pub use crate::machine::Hosting;
 use crate::machine::{Effect, Machine, State};
 use crate::planted;
+use crate::snapshot::About;
 use crate::view::{Branch, Cause, ClusterId, Member, Process, ReplicaId, Role, Standing, View};
 use crate::wal::BLOCK;
 use crate::wire::{Answer, HostedCall, PeerMessage, Purpose, Request, Status, Welcome};
@@ -43,6 +48,8 @@ pub struct Config {
     pub member: Member,
     /// Replicas of the cluster to join; empty to start one.
     pub bootstrap: Vec<SocketAddr>,
+    /// The state that the cluster starts with, if it is to start with one.
+    pub restore: Option<Snapshot>,
     /// See [`PeerHello::runtime`](crate::wire::PeerHello::runtime).
     pub runtime: String,
     /// What all randomness of this replica comes from.
@@ -106,6 +113,9 @@ pub enum Event {
     HostFailed(u64),
     /// The worker's state at that number, or why there is none.
     Snapshot(u64, Result<Bytes, String>),
+    /// The worker's state holds sets, so that a snapshot of it (at that number, if one was asked
+    /// for) is of use only where the log has all replicas settle.
+    Unsettled(u64),
     /// The worker has taken the state in, or could not.
     Restored(Result<(), String>),
     /// What [`Action::Persist`] asked for up to that number is safe.
@@ -146,6 +156,8 @@ pub enum Action {
     Worker(WorkerAction),
     /// [`Replica::contacts`] has changed.
     Contacts,
+    /// Send that client the backup that it asked for.
+    Backup(ConnectionId, About, Snapshot),
     /// The view has changed.
     View(View),
     /// From now on calls are served: the replica is a voter of a cluster with a leader.
@@ -172,6 +184,7 @@ pub enum WorkerAction {
     },
     Read(Vec<HostedCall>),
     Snapshot(u64),
+    Settle(u64),
     Restore(Bytes),
     /// Do without the call of that number: all replicas skip it. A worker that is stuck at it, or
     /// has run it, starts again from the last state and leaves it out. Its
@@ -228,6 +241,8 @@ pub struct Replica {
     rejoining: Option<&'static str>,
     /// A snapshot that the worker is writing.
     freezing: Option<Freezing>,
+    settling: Settling,
+    backups: Backups,
     disk: Disk,
     /// Lineage and number of the view that is written down here, and of a later one with what must
     /// be safe for that.
@@ -327,6 +342,8 @@ impl Replica {
             written: (0, 0),
             unwritten: None,
             untold: Vec::new(),
+            settling: Settling::default(),
+            backups: Backups::default(),
             alone: None,
             disk: Disk { due: config.snapshot_bytes, ..Disk::default() },
             actions: Vec::new(),
@@ -373,6 +390,8 @@ impl Replica {
         this.consensus = Consensus::recover(recovery, view, member.id, timing, seed);
         // What it led to besides was for those who were there then.
         this.actions.retain(|action| matches!(action, Action::Worker(_)));
+        this.freezing = None;
+        this.disk.saving = false;
         this.phase = Phase::Member;
         this.unasked = this.config.bootstrap.iter().copied().collect();
         this.view_changed();
@@ -391,6 +410,7 @@ impl Replica {
             Event::Disconnected(connection) => {
                 self.clients.disconnected(connection, self.consensus.is_leader());
                 self.orders.disconnected(connection);
+                self.backups.disconnected(connection);
             }
             Event::Message(from, message) => self.message(from, message),
             Event::PeerReached(id) => self.peer_reached(id),
@@ -406,6 +426,7 @@ impl Replica {
             Event::Done(outcomes) => self.done(outcomes),
             Event::HostFailed(number) => self.host_failed(number),
             Event::Snapshot(number, result) => self.frozen(number, result),
+            Event::Unsettled(number) => self.unsettled(number),
             Event::Restored(Ok(())) => {}
             Event::Restored(Err(reason)) => {
                 self.stop(Err(format!("the object can't be restored: {reason}")));
@@ -457,7 +478,10 @@ impl Replica {
                 break;
             }
         }
-        if self.consensus.snapshot_wanted().is_some() || self.is_save_due() {
+        if self.consensus.snapshot_wanted().is_some()
+            || self.is_save_due()
+            || self.backups.are_wanted()
+        {
             self.freeze();
         }
         if !self.serving && self.phase == Phase::Member && self.not_ready().is_none() {
@@ -600,7 +624,7 @@ impl Replica {
         let (time_ms, commands) = unpack(data);
         self.machine.state.time_ms = self.machine.state.time_ms.max(time_ms);
         let mut calls = Vec::new();
-        let mut astray = None;
+        let (mut astray, mut settles) = (None, false);
         let mut commands: Vec<_> = commands.collect();
         if planted::is("entry-reordered") && self.config.member.id.0 & 2 > 0 {
             commands.reverse();
@@ -619,12 +643,16 @@ impl Replica {
                     actions.push(Action::Worker(WorkerAction::Skip(number)));
                 }
                 Effect::Astray(session, sequence) => astray = Some((session, sequence)),
+                Effect::Settle => settles = true,
                 effect @ (Effect::Opened(..) | Effect::Replied(..) | Effect::Ended(..)) => {
                     clients.effect(effect, me, now, actions);
                 }
             });
         }
         flush_hosted(index, self.machine.state.time_ms, &mut calls, &mut self.actions);
+        if settles {
+            self.settle(index);
+        }
         self.astray |= astray.is_some();
         self.rejoin_if_astray();
     }
@@ -645,7 +673,8 @@ impl Replica {
     /// peer that lags, for the disk, or for both.
     fn freeze(&mut self) {
         // A state that is astray is nobody's.
-        if self.freezing.is_some() || self.rejoining.is_some() {
+        let is_astray = self.rejoining.is_some();
+        if self.freezing.is_some() || is_astray || self.must_settle() {
             return;
         }
         let save = self.is_save_due();
@@ -672,6 +701,7 @@ impl Replica {
             }
             Err(reason) => {
                 self.consensus.give_up_snapshot();
+                self.refuse_backups(&reason);
                 if freezing.save {
                     self.saved(freezing.cut.index, Err(reason));
                 } else {
@@ -690,6 +720,7 @@ impl Replica {
             self.disk.bytes = 0;
             self.actions.push(Action::Save(snapshot.clone()));
         }
+        self.give_backups(&snapshot);
         self.consensus.offer_snapshot(cut, snapshot);
     }
 
@@ -747,14 +778,26 @@ impl Replica {
 
     /// Starts a cluster of this replica alone.
     fn bootstrap(&mut self) {
+        let (mut start, mut object) = ((GENESIS, GENESIS), None);
+        if let Some(backup) = self.config.restore.take() {
+            let own = self.machine.state.view.clone();
+            if let Err(reason) = self.restore(&backup) {
+                self.stop(Err(reason));
+                return;
+            }
+            let view = &mut self.machine.state.view;
+            let (lineage, number) = (view.lineage + 1, view.number + 1);
+            *view = View { lineage, number, ..own };
+            (start, object) = ((backup.index, backup.term), backup.object);
+        }
+        self.machine.state.view.branch = self.branch(Cause::Started);
         let timing =
             Timing::new(self.config.tick, self.config.election_timeout, self.config.heartbeat);
         let Member { id, durable, .. } = self.config.member;
         let seed = Random(self.config.seed).next();
-        self.consensus = Consensus::bootstrap(id, timing, seed, durable);
-        self.machine.state.view.branch = self.branch(Cause::Started);
+        self.consensus = Consensus::bootstrap(id, timing, seed, durable, start);
         let state = self.machine.state.encode();
-        let first = Snapshot { index: GENESIS, term: GENESIS, state, object: None };
+        let first = Snapshot { index: start.0, term: start.1, state, object };
         if let Some(persist) = self.consensus.persist_first(first) {
             self.persist(persist);
         }

@@ -12,7 +12,8 @@
 //!   stream carries one direction, in order.
 //!
 //! A replica and the worker that hosts its object speak the same frames over a socket pair, with
-//! [`ToWorker`] and [`FromWorker`].
+//! [`ToWorker`] and [`FromWorker`]. States travel through pipes beside it, one for each: no call or
+//! reply waits behind one.
 
 use std::net::SocketAddr;
 
@@ -23,6 +24,7 @@ use crate::call::{Call, Outcome, Refusal, SessionId};
 use crate::consensus::Envelope;
 use crate::log::Command;
 use crate::object::Interface;
+use crate::snapshot::About;
 use crate::view::{ClusterId, Member, ReplicaId, Standing, View};
 
 /// The first bytes of a connection: what we are, and the version of everything below.
@@ -72,23 +74,46 @@ pub enum Purpose {
     Stream,
     /// To see whether a newcomer lives at the address of a lost member.
     Greet,
-    /// To hand over one snapshot, so that no heartbeat waits behind it: a [`Transfer`], its
-    /// bytes in frames of at most [`crate::limits::CHUNK_BYTES`], and back a [`Received`].
+    /// To hand over one snapshot, so that no heartbeat waits behind it: a [`Transfer`], back a
+    /// [`Received`], what is missing in frames of at most [`crate::limits::CHUNK_BYTES`], and
+    /// back a [`Received`] again.
     Snapshot,
 }
 
-/// What a connection for [`Purpose::Snapshot`] carries.
+/// What a connection for [`Purpose::Snapshot`] begins with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Transfer {
     /// The message, without the state that its snapshot holds.
     pub message: PeerMessage,
-    /// Bytes of that state, which come first.
-    pub state: u64,
-    /// Bytes of the object, where there is one.
-    pub object: Option<u64>,
+    /// Of which snapshot: one that was begun on another connection goes on where that broke.
+    pub parcel: Parcel,
 }
 
-/// The snapshot has arrived whole: so many bytes.
+/// A snapshot on its way, as both ends know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parcel {
+    /// The last entry that it holds.
+    pub index: u64,
+    /// That entry's term.
+    pub term: u64,
+    /// Bytes of [`Snapshot::state`](crate::durable::Snapshot::state).
+    pub state: u64,
+    /// Bytes of [`Snapshot::object`](crate::durable::Snapshot::object).
+    pub object: Option<u64>,
+    /// [`Snapshot::digest`](crate::durable::Snapshot::digest).
+    pub digest: u64,
+}
+
+impl Parcel {
+    /// Bytes of it all; `None` for more than there can be.
+    #[must_use]
+    pub fn bytes(&self) -> Option<u64> {
+        self.state.checked_add(self.object.unwrap_or(0))
+    }
+}
+
+/// So many bytes of the snapshot have arrived: said at first, so that the rest follows, and once
+/// all are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Received(pub u64);
 
@@ -143,6 +168,9 @@ pub enum Request {
     Status,
     /// Change the membership. Answered by [`Answer::Ordered`].
     Order(Order),
+    /// The whole state, with everything that was acknowledged before this was asked. Answered by
+    /// [`Answer::Backup`] and [`Answer::Part`]s, or by [`Answer::NoBackup`].
+    Backup,
 }
 
 /// What an operator wants of the membership.
@@ -211,6 +239,12 @@ pub enum Answer {
     Expired(SessionId),
     /// How the order of this connection is.
     Ordered(Report),
+    /// A backup follows, in [`Answer::Part`]s.
+    Backup(About, Parcel),
+    /// The next bytes of a backup, at most [`crate::limits::CHUNK_BYTES`].
+    Part(Bytes),
+    /// There is no backup, and why, as a sentence for people.
+    NoBackup(String),
 }
 
 /// A replica as it sees itself and its cluster.
@@ -296,11 +330,17 @@ pub enum ToWorker {
     },
     /// Run these read-only calls. Answered by [`FromWorker::Done`] with their numbers.
     Read(Vec<HostedCall>),
-    /// Write down the state after all that was asked before. Answered by
-    /// [`FromWorker::Snapshot`] with that number; later calls do not wait for it.
+    /// Write down the state after all that was asked before, to the pipe whose descriptor comes
+    /// with this. Answered by [`FromWorker::Snapshot`] with that number; later calls do not wait
+    /// for it.
     Snapshot(u64),
-    /// Become this state. Answered by [`FromWorker::Restored`].
-    Restore(Bytes),
+    /// Become the state that comes out of the pipe whose descriptor comes with this. Answered by
+    /// [`FromWorker::Restored`].
+    Restore,
+    /// Become what a replica would be that takes in the state as it is now, and write that down
+    /// as for [`ToWorker::Snapshot`]. Answered by [`FromWorker::Settled`], for which later calls
+    /// wait, and then by [`FromWorker::Snapshot`].
+    Settle(u64),
 }
 
 /// A call for a worker to run.
@@ -328,10 +368,22 @@ pub enum FromWorker {
     NotLoaded(String),
     /// These calls are done, in the order asked.
     Done(Vec<(u64, Outcome)>),
-    /// The state at that number, or why it can't be written down.
-    Snapshot(u64, Result<Bytes, String>),
+    /// The state at that number is written down, or why it can't be.
+    Snapshot(u64, Result<Written, String>),
     /// The state is in place, or why not.
     Restored(Result<(), String>),
+    /// The state is settled at that number, or why it stays as it is.
+    Settled(u64, Result<(), String>),
+}
+
+/// A state that a worker has written to its pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// How many bytes.
+    pub bytes: u64,
+    /// Whether it holds sets, which may iterate in another order in who takes it in than in the
+    /// object that it was written from.
+    pub has_sets: bool,
 }
 
 /// Why a frame can't be read. The connection is of no use after that.

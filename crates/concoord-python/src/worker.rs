@@ -4,22 +4,26 @@
 //! input, and ends when that is closed. What Python must do of it (import, clock, fork) is in
 //! `concoord._worker`. There is one thread, since the process forks to write a snapshot down.
 
-use std::io::{self, PipeReader, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut, PipeReader, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use concoord_core::call::{Outcome, Refusal};
-use concoord_core::limits::{FRAME_BYTES_MAX, RESULT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use concoord_core::limits::{RESULT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use concoord_core::value::{Arguments, Exception, Value};
 use concoord_core::wire::{
-    FromWorker, HostedCall, ToWorker, read_message, take_frame, write_frame,
+    FromWorker, HostedCall, ToWorker, Written, read_message, take_frame, write_frame,
 };
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyDict;
+use rustix::cmsg_space;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::interface::{self, InterfaceTuple};
@@ -31,8 +35,14 @@ const TRACEBACK_BYTES_MAX: usize = 32 << 10;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;
 
-/// A frame may hold a snapshot here, since nobody else waits behind it.
-const WORKER_FRAME_BYTES_MAX: usize = SNAPSHOT_BYTES_MAX + FRAME_BYTES_MAX;
+/// Bytes of a frame from our own replica: all reads of one of its turns travel together.
+const WORKER_FRAME_BYTES_MAX: usize = 1 << 30;
+
+/// Bytes of results after which those of an entry travel in a further frame.
+const DONE_BYTES: usize = 1 << 20;
+
+/// Bytes of what the process that writes a snapshot down says of it: a sentence at most.
+const SAID_BYTES_MAX: usize = 64 << 10;
 
 /// The worker's end of the connection to its replica.
 #[pyclass(frozen, module = "concoord._concoord")]
@@ -56,7 +66,8 @@ impl Worker {
         let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let socket = socket.ok_or_else(|| PyRuntimeError::new_err("this worker serves already"))?;
         let (incoming, outgoing) = (BytesMut::new(), BytesMut::new());
-        Service { host, socket, class: String::new(), incoming, outgoing, snapshots: vec![] }.run()
+        let (pipes, snapshots) = (VecDeque::new(), vec![]);
+        Service { host, socket, class: String::new(), incoming, pipes, outgoing, snapshots }.run()
     }
 }
 
@@ -65,6 +76,8 @@ struct Service<'py> {
     socket: UnixStream,
     class: String,
     incoming: BytesMut,
+    /// The replica's pipes, each for the next state that it asks for or brings.
+    pipes: VecDeque<OwnedFd>,
     /// Answers gather here and leave together, once all that has arrived is done.
     outgoing: BytesMut,
     snapshots: Vec<Snapshot>,
@@ -74,9 +87,10 @@ struct Service<'py> {
 struct Snapshot {
     number: u64,
     process: i32,
+    /// What that process says of it in the end.
     pipe: PipeReader,
-    bytes: Vec<u8>,
-    /// The process has closed the pipe, or has written more than there may be.
+    said: Vec<u8>,
+    /// The process has closed the pipe.
     over: bool,
 }
 
@@ -88,11 +102,11 @@ impl<'py> Service<'py> {
                 let message = read_message(&frame).map_err(to_error)?;
                 self.serve(message)?;
             }
-            let Self { socket, incoming, outgoing, snapshots, .. } = &mut self;
+            let Self { socket, incoming, pipes, outgoing, snapshots, .. } = &mut self;
             let more = py.detach(|| {
                 socket.write_all(outgoing)?;
                 outgoing.clear();
-                receive(socket, incoming, snapshots)
+                receive(socket, incoming, pipes, snapshots)
             });
             match more {
                 Ok(true) => self.finish_snapshots()?,
@@ -126,15 +140,34 @@ impl<'py> Service<'py> {
                 self.host.call_method0("begin_read")?;
                 FromWorker::Done(self.call_all(calls)?)
             }
-            ToWorker::Snapshot(number) => match self.start_snapshot(number) {
-                Ok(snapshot) => {
-                    self.snapshots.push(snapshot);
-                    return Ok(());
+            ToWorker::Snapshot(number) => {
+                let pipe = self.pipe()?;
+                match self.start_snapshot(number, &pipe, "snapshot") {
+                    Ok(snapshot) => {
+                        self.snapshots.push(snapshot);
+                        return Ok(());
+                    }
+                    Err(error) => FromWorker::Snapshot(number, Err(sentence(py, &error))),
                 }
-                Err(error) => FromWorker::Snapshot(number, Err(sentence(py, &error))),
-            },
-            ToWorker::Restore(state) => {
-                let restored = self.host.call_method1("restore", (PyBytes::new(py, &state),));
+            }
+            ToWorker::Settle(number) => {
+                let pipe = self.pipe()?;
+                match self.start_snapshot(number, &pipe, "settle") {
+                    Ok(snapshot) => {
+                        self.snapshots.push(snapshot);
+                        FromWorker::Settled(number, Ok(()))
+                    }
+                    Err(error) => {
+                        let why = sentence(py, &error);
+                        let settled = FromWorker::Settled(number, Err(why.clone()));
+                        write_frame(&settled, &mut self.outgoing);
+                        FromWorker::Snapshot(number, Err(why))
+                    }
+                }
+            }
+            ToWorker::Restore => {
+                let pipe = self.pipe()?;
+                let restored = self.host.call_method1("restore", (pipe.as_raw_fd(),));
                 FromWorker::Restored(restored.map(drop).map_err(|error| sentence(py, &error)))
             }
         };
@@ -148,9 +181,22 @@ impl<'py> Service<'py> {
         Ok(FromWorker::Loaded { interface: interface::from_python(interface)?, runtime })
     }
 
-    fn call_all(&self, calls: Vec<HostedCall>) -> PyResult<Vec<(u64, Outcome)>> {
+    /// The pipe that came with the message at hand.
+    fn pipe(&mut self) -> PyResult<OwnedFd> {
+        let pipe = self.pipes.pop_front();
+        pipe.ok_or_else(|| PyValueError::new_err("a message lacks its pipe"))
+    }
+
+    /// Runs calls; returns the outcomes that are not on their way yet.
+    fn call_all(&mut self, calls: Vec<HostedCall>) -> PyResult<Vec<(u64, Outcome)>> {
         let mut done = Vec::with_capacity(calls.len());
+        let mut bytes = 0;
         for call in calls {
+            if bytes > DONE_BYTES {
+                let part = FromWorker::Done(std::mem::take(&mut done));
+                write_frame(&part, &mut self.outgoing);
+                bytes = 0;
+            }
             // Looked up anew each time: a call may put a new object in the old one's place.
             let methods = self.host.getattr("methods")?.cast_into::<PyDict>()?;
             let outcome = match methods.get_item(&call.method)? {
@@ -160,36 +206,43 @@ impl<'py> Service<'py> {
                     method: call.method,
                 }),
             };
+            bytes += outcome.size();
             done.push((call.number, outcome));
         }
         self.host.call_method0("end")?;
         Ok(done)
     }
 
-    fn start_snapshot(&self, number: u64) -> PyResult<Snapshot> {
+    /// Has another process write the state to that pipe.
+    fn start_snapshot(&self, number: u64, to: &OwnedFd, how: &str) -> PyResult<Snapshot> {
         let (pipe, writer) = io::pipe()?;
-        let process = self.host.call_method1("snapshot", (writer.as_raw_fd(),))?.extract()?;
-        Ok(Snapshot { number, process, pipe, bytes: vec![], over: false })
+        let pipes = (to.as_raw_fd(), writer.as_raw_fd());
+        let process = self.host.call_method1(how, pipes)?.extract()?;
+        Ok(Snapshot { number, process, pipe, said: vec![], over: false })
     }
 
     /// Answers with the snapshots whose process has closed its pipe.
     fn finish_snapshots(&mut self) -> PyResult<()> {
         for snapshot in self.snapshots.extract_if(.., |snapshot| snapshot.over) {
-            // What is written to no reader ends the process, so this does not wait for long.
             drop(snapshot.pipe);
             let whole = self.host.call_method1("reap", (snapshot.process,))?.extract::<bool>()?;
-            let state = match snapshot.bytes.split_first() {
-                Some((0, state)) if whole => Ok(Bytes::copy_from_slice(state)),
+            let written = match snapshot.said.split_first() {
+                Some((0, [has_sets, bytes @ ..])) if whole => written(bytes, *has_sets != 0),
                 Some((1, why)) if whole => Err(String::from_utf8_lossy(why).into_owned()),
-                _ if snapshot.bytes.len() > SNAPSHOT_BYTES_MAX => {
-                    Err(format!("the state takes more than {SNAPSHOT_BYTES_MAX} bytes"))
-                }
                 _ => Err("the process that wrote the state down died".into()),
             };
-            write_frame(&FromWorker::Snapshot(snapshot.number, state), &mut self.outgoing);
+            write_frame(&FromWorker::Snapshot(snapshot.number, written), &mut self.outgoing);
         }
         Ok(())
     }
+}
+
+fn written(bytes: &[u8], has_sets: bool) -> Result<Written, String> {
+    let bytes = bytes.try_into().map_or(u64::MAX, u64::from_le_bytes);
+    if bytes > SNAPSHOT_BYTES_MAX as u64 {
+        return Err(format!("the state takes more than {SNAPSHOT_BYTES_MAX} bytes"));
+    }
+    Ok(Written { bytes, has_sets })
 }
 
 /// Runs one call. Whatever it raises, `SystemExit` included, is its outcome and ends nothing.
@@ -236,11 +289,12 @@ fn encode_exception(mut exception: Exception) -> Bytes {
 /// Waits until the replica or a snapshot says something and takes it in; `false` once the
 /// replica is gone.
 fn receive(
-    socket: &mut UnixStream,
+    socket: &UnixStream,
     incoming: &mut BytesMut,
+    pipes: &mut VecDeque<OwnedFd>,
     snapshots: &mut [Snapshot],
 ) -> io::Result<bool> {
-    let mut ready = vec![PollFd::new(&*socket, PollFlags::IN)];
+    let mut ready = vec![PollFd::new(socket, PollFlags::IN)];
     ready.extend(snapshots.iter().map(|snapshot| PollFd::new(&snapshot.pipe, PollFlags::IN)));
     poll(&mut ready, None)?;
     let ready: Vec<bool> = ready.iter().map(|each| !each.revents().is_empty()).collect();
@@ -248,13 +302,22 @@ fn receive(
     let mut buffer = [0; READ_BYTES];
     for (snapshot, _) in snapshots.iter_mut().zip(snapshots_ready).filter(|(_, ready)| **ready) {
         let count = snapshot.pipe.read(&mut buffer)?;
-        snapshot.bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
-        snapshot.over = count == 0 || snapshot.bytes.len() > SNAPSHOT_BYTES_MAX;
+        snapshot.said.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        snapshot.over = count == 0 || snapshot.said.len() > SAID_BYTES_MAX;
     }
     if !socket_ready {
         return Ok(true);
     }
-    let count = socket.read(&mut buffer)?;
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let into = &mut [IoSliceMut::new(&mut buffer)];
+    // What comes with one descriptor is never read together with what comes with the next.
+    let count = recvmsg(socket, into, &mut beside, RecvFlags::CMSG_CLOEXEC)?.bytes;
+    for message in beside.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            pipes.extend(descriptors);
+        }
+    }
     incoming.extend_from_slice(buffer.get(..count).unwrap_or_default());
     Ok(count > 0)
 }

@@ -14,6 +14,13 @@ from typing import Any
 HOSTS = itertools.count(2)
 
 
+def _environment(folder: Path | None) -> dict[str, str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    if folder:
+        del environment["PYTHONPATH"]
+    return environment
+
+
 class Cluster:
     """Replicas at a loopback address of their own.
 
@@ -44,24 +51,39 @@ class Cluster:
 
         The class is found through PYTHONPATH, or else in the folder that they are started from.
         """
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-        if folder:
-            del environment["PYTHONPATH"]
         for _ in range(count):
             boot = ["-b", self.bootstrap] if self.addresses else []
-            command = [sys.executable, "-m", "concoord", "replica", "-o", name, "-a", self.host]
-            replica = subprocess.Popen(
-                [*command, *boot, *options],
-                stdout=subprocess.PIPE,
-                text=True,
-                env=environment,
-                cwd=folder,
-            )
-            self.replicas.append(replica)
-            line = replica.stdout.readline()
-            connected = re.fullmatch(r"REPLICA-(127\.\d+\.\d+\.\d+:\d+) connected\.\n", line)
-            assert connected, line
-            self.addresses.append(connected[1])
+            self._start("replica", "-o", name, *boot, *options, folder=folder)
+
+    def restore(self, file: Path, name: str, folder: Path) -> None:
+        """Start the first replica of a cluster with the state in a file."""
+        self._start("snapshot", "restore", str(file), "-o", name, folder=folder)
+
+    def _start(self, *words: str, folder: Path | None) -> None:
+        replica = subprocess.Popen(
+            [sys.executable, "-m", "concoord", *words, "-a", self.host],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=_environment(folder),
+            cwd=folder,
+        )
+        self.replicas.append(replica)
+        line = replica.stdout.readline()
+        connected = re.fullmatch(r"REPLICA-(127\.\d+\.\d+\.\d+:\d+) connected\.\n", line)
+        assert connected, line
+        self.addresses.append(connected[1])
+
+    def run(self, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "concoord", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=_environment(folder),
+            cwd=folder,
+            timeout=30,
+        )
 
     def kill(self, index: int) -> None:
         """End a replica as a power cut would."""

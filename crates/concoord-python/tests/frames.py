@@ -6,11 +6,13 @@ message in postcard's encoding. To have it twice is what makes the tests of the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,12 +82,36 @@ def read(calls) -> bytes:
     return frame(varint(2) + _calls(calls))
 
 
-def snapshot(number: int) -> bytes:
-    return frame(varint(3) + varint(number))
+class Restore(bytes):
+    """A frame that brings a state."""
+
+    state: bytes
 
 
-def restore(state: bytes) -> bytes:
-    return frame(varint(4) + text(state))
+def restore(state: bytes) -> Restore:
+    made = Restore(frame(varint(4)))
+    made.state = state
+    return made
+
+
+class Take(bytes):
+    """A frame that asks for a state."""
+
+    number: int
+
+
+def _take(kind: int, number: int) -> Take:
+    made = Take(frame(varint(kind) + varint(number)))
+    made.number = number
+    return made
+
+
+def snapshot(number: int) -> Take:
+    return _take(3, number)
+
+
+def settle(number: int) -> Take:
+    return _take(5, number)
 
 
 class Raised(NamedTuple):
@@ -95,6 +121,11 @@ class Raised(NamedTuple):
 class Refused(NamedTuple):
     kind: int
     message: bytes
+
+
+class Written(NamedTuple):
+    size: int
+    has_sets: bool
 
 
 class Reader:
@@ -160,8 +191,21 @@ class Reader:
         if kind == 2:
             return ("done", self.list(lambda: (self.varint(), self.outcome())))
         if kind == 3:
-            return ("snapshot", self.varint(), self.result(self.bytes))
-        return ("restored", self.result(lambda: None))
+            written = lambda: Written(self.varint(), bool(self.varint()))  # noqa: E731
+            return ("snapshot", self.varint(), self.result(written))
+        if kind == 4:
+            return ("restored", self.result(lambda: None))
+        return ("settled", self.varint(), self.result(lambda: None))
+
+
+def _read(pipe: int) -> bytes:
+    with open(pipe, "rb") as file:
+        return file.read()
+
+
+def _write(pipe: int, state: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError), open(pipe, "wb") as file:
+        file.write(state)
 
 
 class WorkerProcess:
@@ -179,6 +223,9 @@ class WorkerProcess:
                 env=environment,
             )
         self.pending = bytearray()
+        self.threads = ThreadPoolExecutor()
+        self.states: dict[int, Future[bytes]] = {}
+        self.has_sets = False
         self.number = 0
         self.index = 0
         if name is not None:
@@ -194,13 +241,34 @@ class WorkerProcess:
         finally:
             self.process.kill()
             self.process.wait()
+            self.threads.shutdown()
 
     def ask(self, *frames: bytes):
-        self.socket.sendall(b"".join(frames))
+        for each in frames:
+            self.send(each)
         answers = [self.answer() for _ in frames]
         return answers[0] if len(answers) == 1 else answers
 
+    def send(self, frame: bytes) -> None:
+        """Send a frame, with the pipe of the state that it asks for or brings."""
+        if not isinstance(frame, Take | Restore):
+            return self.socket.sendall(frame)
+        from_, to = os.pipe()
+        theirs, ours = (to, from_) if isinstance(frame, Take) else (from_, to)
+        sent = socket.send_fds(self.socket, [frame], [theirs])
+        assert sent == len(frame)
+        os.close(theirs)
+        if isinstance(frame, Take):
+            self.states[frame.number] = self.threads.submit(_read, ours)
+        else:
+            self.threads.submit(_write, ours, frame.state)
+        return None
+
     def answer(self):
+        answer = self.answer_alone()
+        return self._with_state(*answer) if answer[0] == "snapshot" else answer
+
+    def answer_alone(self):
         header = self.receive(12)
         length, crc, zeros = struct.unpack("<III", header)
         body = self.receive(length)
@@ -209,6 +277,14 @@ class WorkerProcess:
         answer = reader.answer()
         assert not reader.data
         return answer
+
+    def _with_state(self, kind, number, written):
+        state = self.states.pop(number).result(30)
+        if isinstance(written, Raised):
+            return (kind, number, written)
+        assert len(state) == written.size
+        self.has_sets = written.has_sets
+        return (kind, number, state)
 
     def receive(self, size: int) -> bytes:
         while len(self.pending) < size:
@@ -239,6 +315,13 @@ class WorkerProcess:
     def snapshot(self) -> bytes:
         kind, number, state = self.ask(snapshot(7))
         assert (kind, number) == ("snapshot", 7)
+        assert isinstance(state, bytes), state
+        return state
+
+    def settle(self) -> bytes:
+        assert self.ask(settle(7)) == ("settled", 7, None)
+        kind, _, state = self.answer()
+        assert kind == "snapshot"
         assert isinstance(state, bytes), state
         return state
 

@@ -164,3 +164,62 @@ class Needy:
 
     def __init__(self, name) -> None:
         self.name = name
+
+
+class Nested:
+    """State that can't be written down, deep inside."""
+
+    def __init__(self) -> None:
+        import threading
+
+        self.fine = [1, 2]
+        self.inner = {"names": ["a"], "lock": threading.Lock()}
+
+
+class HalfHooked:
+    """Writes its state down itself, and could not read it."""
+
+    def __concoord_snapshot__(self):
+        return 1
+
+
+class Hooked:
+    """Writes its state down itself: what pickle could not."""
+
+    def __init__(self) -> None:
+        import threading
+
+        self.value = 0
+        self.guard = threading.Lock()
+        self.restored = 0
+
+    def add(self) -> int:
+        self.value += 1
+        return self.value
+
+    def times_restored(self) -> int:
+        return self.restored
+
+    def __concoord_snapshot__(self) -> bytes:
+        return b"%d" % self.value
+
+    def __concoord_restore__(self, state: bytes) -> None:
+        self.value = int(state)
+        self.restored += 1
+
+
+class Bag:
+    """Gives its strings in the order of a set."""
+
+    def __init__(self) -> None:
+        self.words: set[str] = set()
+
+    def put(self, *words: str) -> int:
+        self.words.update(words)
+        return len(self.words)
+
+    def pop(self, count: int) -> list[str]:
+        return [self.words.pop() for _ in range(min(count, len(self.words)))]
+
+    def all(self) -> list[str]:
+        return list(self.words)

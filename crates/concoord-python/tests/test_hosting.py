@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import clumsy
 import pytest
+import tencounter
 
 import concoord
 from concoord import exception
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 COUNTER = "concoord.object.counter.Counter"
 Clumsy = concoord.proxy_for(clumsy.Clumsy)
+Bag = concoord.proxy_for(tencounter.Bag)
 
 # A class as one who has just installed us writes it, in the folder that he is in.
 TENS = """
@@ -94,6 +96,53 @@ def test_what_a_method_does_wrong_is_its_callers_alone(cluster: Cluster) -> None
         # It ran all the same: only its result has nowhere to go.
         assert other.step() == 4
         until(lambda: alike(cluster))
+
+
+def test_sets_give_the_same_on_who_lived_and_on_who_joined(cluster: Cluster) -> None:
+    cluster.start("tencounter.Bag", 2)
+    words = [f"word {number}" for number in range(500)]
+    with Bag(cluster.bootstrap) as bag:
+        for turn in range(3):
+            for each in range(0, 500, 11):
+                bag.put(*words[each:], *words[: each // 2])
+            bag.pop(333)
+            cluster.start("tencounter.Bag")
+            for each in range(0, 500, 17):
+                bag.put(*words[each : each + 40])
+                assert bag.pop(30)
+            # The digest is of all that was ever answered, and so of what each replica popped.
+            until(lambda: alike(cluster))
+            cluster.kill(turn)
+
+
+def test_a_backup_starts_a_cluster_of_the_same_class_and_no_other(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    (tmp_path / "tens.py").write_text(TENS)
+    cluster.start("tens.TenCounter", 2, folder=tmp_path)
+    with concoord.connect(cluster.bootstrap) as c:
+        c.__concoordinit__(7)
+        c.increment()
+        saved = cluster.run(
+            "snapshot", "save", "backup", "-b", cluster.addresses[1], folder=tmp_path
+        )
+        assert saved.returncode == 0, saved.stderr
+    cluster.kill(0)
+    cluster.kill(1)
+    cluster.restore(tmp_path / "backup", "tens.TenCounter", folder=tmp_path)
+    with concoord.connect(cluster.addresses[-1]) as c:
+        assert c.getvalue() == 17
+        c.increment()
+        assert c.getvalue() == 27
+    options = ["-a", "127.0.0.1"]
+    restore = ["snapshot", "restore", "backup", *options]
+    (tmp_path / "tens.py").write_text(TENS + "\n# another source\n")
+    other = cluster.run(*restore, "-o", "tens.TenCounter", folder=tmp_path)
+    assert other.returncode == 1
+    assert "would behave differently" in other.stderr
+    wrong = cluster.run(*restore, "-o", COUNTER, folder=tmp_path)
+    assert wrong.returncode == 1
+    assert "the backup is of tens.TenCounter" in wrong.stderr
 
 
 def test_a_call_that_kills_its_process_is_skipped(cluster: Cluster) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 import os
 import signal
+import socket
 import struct
 
 import frames
@@ -200,6 +201,53 @@ def test_a_state_of_megabytes_does_not_hold_calls_up(worker: WorkerProcess) -> N
         assert other.snapshot() == state
 
 
+def test_a_state_larger_than_any_pipe_holds_no_call_up(worker: WorkerProcess) -> None:
+    worker.call("keep", "large", os.urandom(8 << 20))
+    from_, to = os.pipe()
+    # Nobody reads the state, and calls go on.
+    socket.send_fds(worker.socket, [frames.snapshot(1)], [to])
+    os.close(to)
+    assert worker.apply(("increment",), ("increment",)) == [10, 20]
+    with open(from_, "rb") as pipe:
+        state = pipe.read()
+    kind, number, written = worker.answer_alone()
+    assert (kind, number, written.size) == ("snapshot", 1, len(state))
+
+
+def test_a_class_may_write_its_state_down_itself() -> None:
+    name = "tencounter.Hooked"
+    with WorkerProcess(name) as worker, WorkerProcess(name) as other:
+        assert worker.apply(("add",), ("add",)) == [1, 2]
+        assert other.ask(frames.restore(worker.snapshot())) == ("restored", None)
+        assert other.apply(("add",), ("times_restored",)) == [3, 1]
+        assert worker.call("times_restored") == 0
+        assert isinstance(worker.call("__concoord_snapshot__"), Refused)
+
+
+def test_sets_are_told_of_and_settled_so_that_all_pop_alike() -> None:
+    name = "tencounter.Bag"
+    words = [f"word {number}" for number in range(300)]
+    with WorkerProcess(name) as lived, WorkerProcess(name) as joined, WorkerProcess(name) as late:
+        for each in range(0, 300, 7):
+            lived.call("put", *words[each:], *words[:each])
+        lived.call("pop", 250)
+        late.ask(frames.restore(lived.snapshot()))
+        assert lived.has_sets
+        assert late.call("all") != lived.call("all"), "what this is all about"
+        state = lived.settle()
+        joined.ask(frames.restore(state))
+        for each in (lived, joined):
+            each.call("put", *words[:40])
+        assert lived.call("pop", 90) == joined.call("pop", 90)
+        assert lived.call("all") == joined.call("all")
+
+
+def test_a_state_without_sets_is_said_to_have_none(worker: WorkerProcess) -> None:
+    worker.call("keep", "k", [1, {"a": (2, 3)}])
+    worker.snapshot()
+    assert not worker.has_sets
+
+
 def test_a_state_that_is_none_changes_nothing(worker: WorkerProcess) -> None:
     worker.call("increment")
     kind, outcome = worker.ask(frames.restore(b"nonsense"))
@@ -218,7 +266,15 @@ def test_a_state_that_is_none_changes_nothing(worker: WorkerProcess) -> None:
         ("tencounter.Needy", "tencounter.Needy() can't be made without arguments: TypeError"),
         (
             "tencounter.Locked",
-            "tencounter.Locked can't be replicated: its attribute 'guard' can't be written down",
+            "tencounter.Locked can't be replicated: self.guard can't be written down: TypeError",
+        ),
+        (
+            "tencounter.Nested",
+            "tencounter.Nested can't be replicated: self.inner['lock'] can't be written down",
+        ),
+        (
+            "tencounter.HalfHooked",
+            "HalfHooked defines __concoord_snapshot__ but no __concoord_restore__",
         ),
         ("broken.Thing", "module 'broken' can't be imported:"),
         ("lacking.Thing", "No module named 'not_installed'"),

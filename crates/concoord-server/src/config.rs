@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use concoord_core::durable::Snapshot;
 use concoord_core::limits;
 use concoord_core::object::Object;
 use concoord_core::objects;
+use concoord_core::snapshot::About;
 
 use crate::fence::FenceSpec;
 
@@ -18,6 +20,8 @@ pub struct ReplicaConfig {
     pub advertise: SocketAddr,
     /// Replicas of the cluster to join; empty to start one.
     pub bootstrap: Vec<SocketAddr>,
+    /// What the cluster starts with, if it is to start with a backup.
+    pub restore: Option<(About, Snapshot)>,
     /// The folder in which everything is written down; `None` to keep it in memory only.
     pub data_dir: Option<PathBuf>,
     /// The object.
@@ -122,6 +126,9 @@ pub enum ConfigError {
     /// A duration of nothing.
     #[error("{0} must be longer than nothing")]
     Zero(&'static str),
+    /// A backup starts a cluster, and a bootstrap joins one.
+    #[error("a backup starts a cluster of its own: name no replica to join")]
+    RestoreAndJoin,
     /// There is no program to start.
     #[error("the worker's command is empty: name the program that hosts the object")]
     NoCommand,
@@ -134,6 +141,7 @@ impl ReplicaConfig {
         Self {
             advertise,
             bootstrap: Vec::new(),
+            restore: None,
             data_dir: None,
             object,
             tick: Duration::from_millis(20),
@@ -160,6 +168,9 @@ impl ReplicaConfig {
         }
         if self.bootstrap.contains(&self.advertise) {
             return Err(ConfigError::OwnBootstrap(self.advertise));
+        }
+        if self.restore.is_some() && !self.bootstrap.is_empty() {
+            return Err(ConfigError::RestoreAndJoin);
         }
         if self.tick.is_zero() {
             return Err(ConfigError::Zero("tick"));

@@ -7,8 +7,10 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use concoord_core::durable::Recovered;
+use concoord_core::durable::{Recovered, Snapshot};
+use concoord_core::object::Interface;
 use concoord_core::replica::{Action, Config, Event, Hosting, Replica};
+use concoord_core::snapshot::About;
 use concoord_core::view::{Member, ReplicaId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -39,6 +41,9 @@ pub enum RunError {
     /// The listener, or the system's source of random numbers, failed.
     #[error("the system refuses what a replica needs: {0}")]
     System(#[from] io::Error),
+    /// The backup is of another object.
+    #[error("{0}")]
+    Backup(String),
     /// The data folder can't be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -68,7 +73,7 @@ pub fn runtime() -> io::Result<LocalRuntime> {
 /// Outside a [`LocalRuntime`] or `LocalSet`: [`runtime`] makes the former.
 pub async fn run(
     listener: TcpListener,
-    config: ReplicaConfig,
+    mut config: ReplicaConfig,
     serving: impl FnOnce(),
     shutdown: impl Future<Output = ()>,
 ) -> Result<String, RunError> {
@@ -77,10 +82,11 @@ pub async fn run(
     let listener = Rc::new(listener);
     let (mut shutdown, mut serving) = (pin!(shutdown), Some(serving));
     let mut bootstrap = config.bootstrap.clone();
+    let mut restore = config.restore.take();
     let mut disk = Disk::default();
     loop {
         let driver = tokio::select! {
-            driver = Driver::start(&listener, &config, &mut disk, bootstrap) => driver?,
+            driver = Driver::start(&listener, &config, &mut disk, bootstrap, restore.take()) => driver?,
             () = &mut shutdown => return Ok("told to stop before it had started".into()),
         };
         match driver.drive(&mut disk, &mut serving, shutdown.as_mut()).await {
@@ -157,6 +163,7 @@ impl Driver {
         config: &ReplicaConfig,
         disk: &mut Disk,
         mut bootstrap: Vec<SocketAddr>,
+        restore: Option<(About, Snapshot)>,
     ) -> Result<Self, RunError> {
         let source = listener.local_addr()?.ip();
         let process = own_process();
@@ -167,7 +174,16 @@ impl Driver {
                 (Hosting::Worker(loaded.interface), loaded.runtime, Some(worker))
             }
         };
+        let restore = restore.map(|backup| fitting(backup, hosting.interface(), &runtime));
+        let restore = restore.transpose()?;
         let recovered = disk.open(config, &hosting, &runtime)?;
+        if recovered.is_some() && restore.is_some() {
+            return Err(RunError::Backup(
+                "the data folder holds a replica already: name an empty one with --data-dir, or \
+                 start that replica with `concoord replica`"
+                    .into(),
+            ));
+        }
         let (id, durable) = match &disk.0 {
             Some(storage) => (storage.replica(), true),
             None => (ReplicaId(random()?), false),
@@ -185,6 +201,7 @@ impl Driver {
                 learner: config.learner,
             },
             bootstrap,
+            restore,
             runtime,
             seed: random()?,
             tick: config.tick,
@@ -310,6 +327,9 @@ impl Driver {
                 let contacts = shell.replica.borrow().contacts();
                 shell.peers.follow(shell, &contacts);
             }
+            Action::Backup(connection, about, snapshot) => {
+                shell.give_backup(connection, about, snapshot);
+            }
             Action::View(_) => {}
             Action::Watch(id, process) => shell.deaths.watch(shell, id, process),
             Action::Fence(number, peer) => {
@@ -337,6 +357,27 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.shell.end();
     }
+}
+
+/// The backup's state, if it is one of that object.
+fn fitting(
+    (about, snapshot): (About, Snapshot),
+    interface: &Interface,
+    runtime: &str,
+) -> Result<Snapshot, RunError> {
+    let About { class, runtime: before, .. } = about;
+    if class != interface.class {
+        let text =
+            format!("the backup is of {class}, not of {}: name that with -o", interface.class);
+        return Err(RunError::Backup(text));
+    }
+    if before != runtime {
+        return Err(RunError::Backup(format!(
+            "the object would behave differently than where the backup was made: {before} there, \
+             {runtime} here. Take that Python with --python, and the class's source as it was"
+        )));
+    }
+    Ok(snapshot)
 }
 
 fn note(level: tracing::Level, text: &str) {

@@ -35,7 +35,10 @@ pub(crate) struct Journal {
     load_timeout: Duration,
     /// `None`: as the object is once it is loaded.
     base: Option<Bytes>,
-    /// What was asked since: `Apply`, `Read` until it is answered, `Snapshot` until it is.
+    /// Bases before this one, which take a while to free.
+    outdated: Vec<Bytes>,
+    /// What was asked since: `Apply`, `Settle`, `Read` until it is answered, `Snapshot` until it
+    /// is.
     asked: VecDeque<ToWorker>,
     bytes: usize,
     calls: usize,
@@ -49,6 +52,8 @@ pub(crate) struct Journal {
     restoring: bool,
     /// The last of our own snapshots, and whether it is under way.
     own: (u64, bool),
+    /// The state is known to hold sets: a base is made where the log has all replicas settle.
+    settles: bool,
     /// Doubled when the state can't be written down, so that we do not ask all the time.
     patience: usize,
     deaths: u32,
@@ -72,7 +77,16 @@ struct Life {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaited {
     Restored,
+    Settled(u64),
     Calls { first: u64, last: u64, read: bool, careful: bool },
+}
+
+/// A state that the worker wrote down.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) bytes: Bytes,
+    /// See [`concoord_core::wire::Written::has_sets`].
+    pub(crate) has_sets: bool,
 }
 
 /// What to send next.
@@ -82,8 +96,10 @@ pub(crate) enum Next {
     Nothing,
     /// A frame was written.
     Frame,
-    /// This state is to be restored. May be large, so that it is for the caller to encode.
-    State(Bytes),
+    /// This is to be sent, with a pipe for the state of that number.
+    Take(ToWorker, u64),
+    /// This state is to be restored, through a pipe.
+    Give(Bytes),
 }
 
 /// The worker said what nobody asked it.
@@ -97,6 +113,7 @@ impl Journal {
             apply_timeout,
             load_timeout,
             base: None,
+            outdated: Vec::new(),
             asked: VecDeque::new(),
             bytes: 0,
             calls: 0,
@@ -105,6 +122,7 @@ impl Journal {
             careful: None,
             restoring: false,
             own: (OWN, false),
+            settles: false,
             patience: 1,
             deaths: 0,
             failed: false,
@@ -118,10 +136,14 @@ impl Journal {
             WorkerAction::Apply { index, time_ms, calls } => {
                 self.count(&calls);
                 self.asked.push_back(ToWorker::Apply { index, time_ms, calls });
-                self.bound();
+                return self.bound();
             }
             WorkerAction::Read(calls) => self.asked.push_back(ToWorker::Read(calls)),
             WorkerAction::Snapshot(number) => self.asked.push_back(ToWorker::Snapshot(number)),
+            WorkerAction::Settle(number) => {
+                self.own.1 = false;
+                self.asked.push_back(ToWorker::Settle(number));
+            }
             WorkerAction::Restore(state) => self.restore(state),
             WorkerAction::Skip(number) => return self.skip(number),
         }
@@ -133,19 +155,25 @@ impl Journal {
         self.bytes += calls.iter().map(|call| call.arguments.len() + CALL_BYTES).sum::<usize>();
     }
 
-    /// Asks for a new base when too much would have to be run again.
-    fn bound(&mut self) {
+    /// Asks for a new base when too much would have to be run again; the core, where only the
+    /// log can say when.
+    fn bound(&mut self) -> Option<Event> {
         let (number, under_way) = self.own;
         let full = self.bytes > JOURNAL_BYTES_MAX.saturating_mul(self.patience)
             || self.calls > JOURNAL_CALLS_MAX.saturating_mul(self.patience);
-        if full && !under_way {
-            self.own = (number + 1, true);
-            self.asked.push_back(ToWorker::Snapshot(number + 1));
+        if !full || under_way {
+            return None;
         }
+        self.own = (number + 1, true);
+        if self.settles {
+            return Some(Event::Unsettled(number + 1));
+        }
+        self.asked.push_back(ToWorker::Snapshot(number + 1));
+        None
     }
 
     fn restore(&mut self, state: Bytes) {
-        self.base = Some(state);
+        self.outdated.extend(self.base.replace(state));
         self.asked.clear();
         self.skipped.clear();
         (self.bytes, self.calls, self.deaths) = (0, 0, 0);
@@ -181,15 +209,15 @@ impl Journal {
             self.life.base_sent = true;
             if let Some(base) = self.base.clone() {
                 self.await_(Awaited::Restored, now);
-                return Next::State(base);
+                return Next::Give(base);
             }
         }
         while let Some(asked) = self.asked.get(self.life.sent.0) {
             let calls = calls_of(asked);
             let (Some(first), Some(last)) = (calls.first(), calls.last()) else {
-                write_frame(asked, to);
+                let asked = asked.clone();
                 self.life.sent.0 += 1;
-                return Next::Frame;
+                return self.send_for_state(asked, now);
             };
             let (first, last) = (first.number, last.number);
             let read = matches!(asked, ToWorker::Read(_));
@@ -207,6 +235,20 @@ impl Journal {
             return Next::Frame;
         }
         Next::Nothing
+    }
+
+    fn send_for_state(&mut self, asked: ToWorker, now: Instant) -> Next {
+        match asked {
+            ToWorker::Snapshot(number) => Next::Take(asked, number),
+            ToWorker::Settle(number) => {
+                self.await_(Awaited::Settled(number), now);
+                Next::Take(asked, number)
+            }
+            ToWorker::Load { .. }
+            | ToWorker::Restore
+            | ToWorker::Apply { .. }
+            | ToWorker::Read(_) => unreachable!("these are not kept, or hold calls"),
+        }
     }
 
     /// Sends the next call of a batch that a worker died of, alone.
@@ -255,7 +297,6 @@ impl Journal {
     ) -> Result<Option<Event>, Unasked> {
         match said {
             FromWorker::Done(outcomes) => self.hear_done(outcomes, now),
-            FromWorker::Snapshot(number, result) => Ok(self.hear_snapshot(number, result)),
             FromWorker::Restored(result) => {
                 if self.life.awaited.front() != Some(&Awaited::Restored) {
                     return Err(Unasked);
@@ -268,7 +309,19 @@ impl Journal {
                 self.failed = result.is_err();
                 Ok(std::mem::take(&mut self.restoring).then_some(Event::Restored(result)))
             }
-            FromWorker::Loaded { .. } | FromWorker::NotLoaded(_) => Err(Unasked),
+            FromWorker::Settled(number, result) => {
+                if self.life.awaited.front() != Some(&Awaited::Settled(number)) {
+                    return Err(Unasked);
+                }
+                self.answered(now);
+                if let Err(reason) = result {
+                    tracing::error!("the object's state can't be settled: {reason}");
+                }
+                Ok(None)
+            }
+            FromWorker::Snapshot(..) | FromWorker::Loaded { .. } | FromWorker::NotLoaded(_) => {
+                Err(Unasked)
+            }
         }
     }
 
@@ -317,31 +370,52 @@ impl Journal {
         }
     }
 
-    fn hear_snapshot(&mut self, number: u64, result: Result<Bytes, String>) -> Option<Event> {
-        let at = self.asked.iter().position(|asked| *asked == ToWorker::Snapshot(number))?;
-        self.deaths = 0;
-        if number == self.own.0 {
-            self.own.1 = false;
-        }
-        match &result {
-            Ok(state) => {
-                self.patience = 1;
-                self.rebase(state.clone(), at);
-            }
-            Err(reason) => {
-                self.patience = self.patience.saturating_mul(2);
-                if number >= OWN {
-                    tracing::warn!("the object's state can't be written down: {reason}");
-                }
+    /// Takes in the state at that number, or why there is none; returns what the core is to be
+    /// told.
+    pub(crate) fn hear_state(
+        &mut self,
+        number: u64,
+        result: Result<State, String>,
+    ) -> Option<Event> {
+        let asked_for = |asked: &ToWorker| matches!(asked, ToWorker::Snapshot(of) | ToWorker::Settle(of) if *of == number);
+        let at = self.asked.iter().position(asked_for).filter(|at| *at < self.life.sent.0)?;
+        let settles = matches!(self.asked.get(at), Some(ToWorker::Settle(_)));
+        match result {
+            Ok(State { has_sets: true, .. }) if !settles => {
+                self.deaths = 0;
+                // The core has the log settle the state, which makes the next base.
+                (self.settles, self.own.1) = (true, true);
                 self.remove(at);
+                Some(Event::Unsettled(number))
             }
+            Ok(State { bytes, .. }) => {
+                (self.deaths, self.patience) = (0, 1);
+                self.own.1 &= number != self.own.0;
+                self.rebase(bytes.clone(), at);
+                (number < OWN).then_some(Event::Snapshot(number, Ok(bytes)))
+            }
+            Err(reason) => self.hear_of_no_state(at, number, reason),
         }
-        (number < OWN).then_some(Event::Snapshot(number, result))
+    }
+
+    fn hear_of_no_state(&mut self, at: usize, number: u64, reason: String) -> Option<Event> {
+        self.deaths = 0;
+        self.own.1 &= number != self.own.0;
+        self.patience = self.patience.saturating_mul(2);
+        // The next worker must settle where all others did.
+        if matches!(self.asked.get(at), Some(ToWorker::Snapshot(_))) {
+            self.remove(at);
+        }
+        if number < OWN {
+            return Some(Event::Snapshot(number, Err(reason)));
+        }
+        tracing::warn!("the object's state can't be written down: {reason}");
+        None
     }
 
     /// Begins anew from `state`, which holds everything before what was asked at `at`.
     fn rebase(&mut self, state: Bytes, at: usize) {
-        self.base = Some(state);
+        self.outdated.extend(self.base.replace(state));
         for asked in self.asked.drain(..=at) {
             for call in calls_of(&asked) {
                 self.skipped.remove(&call.number);
@@ -357,11 +431,16 @@ impl Journal {
     /// How long the worker may still take for what it does now; `None` while it does nothing.
     pub(crate) fn time_left(&self, now: Instant) -> Option<Duration> {
         let timeout = match self.life.awaited.front()? {
-            Awaited::Restored => self.load_timeout,
+            Awaited::Restored | Awaited::Settled(_) => self.load_timeout,
             Awaited::Calls { .. } => self.apply_timeout,
         };
         let taken = now.saturating_duration_since(self.life.since?);
         Some(timeout.saturating_sub(taken))
+    }
+
+    /// Bases that are of no use any more.
+    pub(crate) fn take_outdated(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.outdated)
     }
 
     /// Whether the worker must be replaced, as its state has seen what is to be left out.
@@ -393,6 +472,7 @@ impl Journal {
                 None
             }
             Some(Awaited::Restored) => self.died_restoring(),
+            Some(Awaited::Settled(_)) => self.died_settling(),
             None => self.died_idle(life.sent.0),
         }
     }
@@ -430,6 +510,16 @@ impl Journal {
         Some(Event::Restored(Err("the worker dies of taking the state in".into())))
     }
 
+    /// One that can't settle is not like the others any more.
+    fn died_settling(&mut self) -> Option<Event> {
+        self.deaths += 1;
+        if self.deaths < DEATHS_MAX {
+            return None;
+        }
+        self.failed = true;
+        Some(Event::Restored(Err("the worker dies of settling its state".into())))
+    }
+
     fn died_idle(&mut self, sent: usize) -> Option<Event> {
         let is_snapshot = |asked: &ToWorker| matches!(asked, ToWorker::Snapshot(_));
         let at = self.asked.iter().take(sent).position(is_snapshot)?;
@@ -438,7 +528,7 @@ impl Journal {
             return None;
         }
         let Some(ToWorker::Snapshot(number)) = self.asked.get(at).cloned() else { return None };
-        self.hear_snapshot(number, Err("the worker dies of writing its state down".into()))
+        self.hear_of_no_state(at, number, "the worker dies of writing its state down".into())
     }
 }
 
@@ -449,7 +539,9 @@ fn crashed() -> Outcome {
 fn calls_of(asked: &ToWorker) -> &[HostedCall] {
     match asked {
         ToWorker::Apply { calls, .. } | ToWorker::Read(calls) => calls,
-        ToWorker::Load { .. } | ToWorker::Snapshot(_) | ToWorker::Restore(_) => &[],
+        ToWorker::Load { .. } | ToWorker::Snapshot(_) | ToWorker::Settle(_) | ToWorker::Restore => {
+            &[]
+        }
     }
 }
 
@@ -459,7 +551,7 @@ fn with_calls(asked: &ToWorker, calls: Vec<HostedCall>) -> ToWorker {
             ToWorker::Apply { index: *index, time_ms: *time_ms, calls }
         }
         ToWorker::Read(_) => ToWorker::Read(calls),
-        ToWorker::Load { .. } | ToWorker::Snapshot(_) | ToWorker::Restore(_) => {
+        ToWorker::Load { .. } | ToWorker::Snapshot(_) | ToWorker::Settle(_) | ToWorker::Restore => {
             unreachable!("these hold no calls")
         }
     }
@@ -485,84 +577,4 @@ fn write_without(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    fn apply(number: u64) -> WorkerAction {
-        let call = HostedCall { number, method: "add".into(), arguments: Bytes::new() };
-        WorkerAction::Apply { index: number, time_ms: 0, calls: vec![call] }
-    }
-
-    fn done(number: u64) -> FromWorker {
-        FromWorker::Done(vec![(number, Outcome::Returned(Bytes::new()))])
-    }
-
-    /// Has the journal send all it can; says how many frames.
-    fn send(journal: &mut Journal) -> usize {
-        let mut to = BytesMut::new();
-        std::iter::from_fn(|| {
-            (journal.send(Instant::now(), &mut to) != Next::Nothing).then_some(())
-        })
-        .count()
-    }
-
-    #[test]
-    fn a_journal_that_grows_asks_for_a_snapshot_of_its_own_and_begins_anew_from_it() {
-        let mut journal = Journal::new(MINUTE, MINUTE);
-        let last = JOURNAL_CALLS_MAX as u64 + 1;
-        for number in 1..=last {
-            journal.ask(apply(number));
-            send(&mut journal);
-            journal.hear(done(number), Instant::now()).unwrap();
-        }
-        let own = ToWorker::Snapshot(OWN + 1);
-        assert_eq!(journal.asked.back(), Some(&own));
-        journal.ask(apply(last + 1));
-        let state = Ok(Bytes::from_static(b"state"));
-        // The core does not hear of it.
-        assert!(
-            journal.hear(FromWorker::Snapshot(OWN + 1, state), Instant::now()).unwrap().is_none()
-        );
-        assert_eq!((journal.asked.len(), journal.calls, journal.bytes), (1, 1, CALL_BYTES));
-        assert_eq!(send(&mut journal), 1, "only what the state does not hold");
-    }
-
-    #[test]
-    fn what_nobody_asked_is_not_believed() {
-        let mut journal = Journal::new(MINUTE, MINUTE);
-        journal.ask(apply(1));
-        assert!(journal.hear(done(1), Instant::now()).is_err(), "it was not sent yet");
-        send(&mut journal);
-        assert!(journal.hear(done(2), Instant::now()).is_err());
-        assert!(journal.hear(FromWorker::Restored(Ok(())), Instant::now()).is_err());
-        assert!(journal.hear(done(1), Instant::now()).is_ok());
-    }
-
-    #[test]
-    fn a_worker_that_always_dies_of_writing_its_state_down_ends_the_asking() {
-        let mut journal = Journal::new(MINUTE, MINUTE);
-        journal.ask(WorkerAction::Snapshot(1));
-        send(&mut journal);
-        assert!(journal.end_life().is_none(), "once may be chance");
-        send(&mut journal);
-        assert!(matches!(journal.end_life(), Some(Event::Snapshot(1, Err(_)))));
-    }
-
-    #[test]
-    fn the_time_of_a_call_runs_from_when_the_worker_began_on_it() {
-        let mut journal = Journal::new(MINUTE, MINUTE);
-        let start = Instant::now();
-        assert_eq!(journal.time_left(start), None);
-        let mut to = BytesMut::new();
-        for number in 1..=2 {
-            journal.ask(apply(number));
-            journal.send(start, &mut to);
-        }
-        let later = start + MINUTE / 2;
-        assert_eq!(journal.time_left(later), Some(MINUTE / 2));
-        journal.hear(done(1), later).unwrap();
-        assert_eq!(journal.time_left(later), Some(MINUTE));
-    }
-}
+mod tests;

@@ -24,6 +24,7 @@ mod peers;
 mod shell;
 pub mod storage;
 mod task;
+mod transfer;
 mod worker;
 
 pub use config::{ConfigError, ObjectSpec, ReplicaConfig, WorkerSpec};

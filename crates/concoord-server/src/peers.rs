@@ -10,42 +10,31 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use concoord_core::durable::Snapshot;
-use concoord_core::limits::{CHUNK_BYTES, FRAME_BYTES_MAX, HELLO_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use concoord_core::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use concoord_core::replica::{Contact, Event};
 use concoord_core::view::ReplicaId;
 use concoord_core::wire::{
-    FrameError, Hello, PREAMBLE, PeerHello, PeerMessage, Purpose, Received, Transfer, Welcome,
-    read_message,
+    FrameError, Hello, PREAMBLE, PeerHello, PeerMessage, Purpose, Welcome, read_message,
 };
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::connection::{Connection, ReadError, Reader, Room};
+use crate::connection::{Connection, ReadError, Reader};
 use crate::shell::Shell;
 use crate::task::Task;
+use crate::transfer::{self, Arriving};
 
 /// How soon a connection that broke or failed is tried again.
-const REDIAL: Duration = Duration::from_millis(100);
+pub(crate) const REDIAL: Duration = Duration::from_millis(100);
 
 /// How long an attempt may take, from the first packet to the welcome.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long what was sent may stay unacknowledged before the system ends the connection.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
-
-/// How long either end of a transfer waits for the other to go on.
-const TRANSFER_STALL: Duration = Duration::from_secs(10);
-
-/// Bytes of a chunk's frame: the chunk and its length.
-const CHUNK_FRAME_BYTES: usize = CHUNK_BYTES + 16;
-
-/// How often a long transfer says how far it is.
-const PROGRESS: Duration = Duration::from_secs(2);
 
 /// Connections to and from other replicas.
 pub(crate) struct Peers {
@@ -55,6 +44,8 @@ pub(crate) struct Peers {
     outgoing: RefCell<BTreeMap<ReplicaId, (SocketAddr, Rc<Connection>)>>,
     incoming: RefCell<BTreeMap<ReplicaId, Rc<Connection>>>,
     transfers: RefCell<BTreeMap<ReplicaId, Task>>,
+    /// The snapshot that is coming in.
+    pub(crate) arriving: RefCell<Option<Arriving>>,
 }
 
 impl Peers {
@@ -65,6 +56,7 @@ impl Peers {
             outgoing: RefCell::default(),
             incoming: RefCell::default(),
             transfers: RefCell::default(),
+            arriving: RefCell::default(),
         }
     }
 
@@ -103,7 +95,7 @@ impl Peers {
             (Some((_, connection)), None) => shell.send(connection, &message),
             (None, None) => {}
             (Some((address, _)), Some(state)) => {
-                let task = transfer(Rc::clone(shell), to, *address, message, state);
+                let task = transfer::send(Rc::clone(shell), to, *address, message, state);
                 let mut transfers = self.transfers.borrow_mut();
                 transfers.retain(|_, task| !task.is_over());
                 transfers.insert(to, Task::spawn(task));
@@ -126,6 +118,7 @@ impl Peers {
     pub(crate) fn end(&self) {
         self.contacts.borrow_mut().clear();
         self.transfers.borrow_mut().clear();
+        self.arriving.borrow_mut().take();
         self.outgoing.borrow_mut().clear();
         self.incoming.borrow_mut().clear();
     }
@@ -151,7 +144,7 @@ fn forget<C>(
 }
 
 #[derive(Debug, thiserror::Error)]
-enum DialError {
+pub(crate) enum DialError {
     #[error(transparent)]
     Socket(#[from] io::Error),
     #[error(transparent)]
@@ -160,7 +153,7 @@ enum DialError {
     Silent,
     #[error("it answers as {0:?}")]
     Welcome(Welcome),
-    #[error("it took in {0} bytes of the snapshot only")]
+    #[error("it says that it has {0} bytes of the snapshot")]
     Partial(u64),
 }
 
@@ -234,7 +227,7 @@ async fn dial(
 }
 
 /// Connects to that address and exchanges hello and welcome.
-async fn greet(
+pub(crate) async fn greet(
     shell: &Rc<Shell>,
     address: SocketAddr,
     purpose: Purpose,
@@ -284,7 +277,7 @@ pub(crate) async fn incoming(
     let ended = match hello.purpose {
         Purpose::Greet => Ok(()),
         Purpose::Stream => listen(shell, connection, &mut reader, id).await,
-        Purpose::Snapshot => receive(shell, connection, &mut reader, id).await,
+        Purpose::Snapshot => transfer::receive(shell, connection, &mut reader, id).await,
     };
     if let Err(error) = ended {
         tracing::debug!("a connection from replica {id} ended: {error}");
@@ -312,107 +305,4 @@ async fn listen(
         shell.post(Event::PeerLost(id));
     }
     ended
-}
-
-/// Takes one snapshot in.
-async fn receive(
-    shell: &Rc<Shell>,
-    connection: &Connection,
-    reader: &mut Reader,
-    from: ReplicaId,
-) -> Result<(), ReadError> {
-    let frame = next(reader, FRAME_BYTES_MAX, &shell.peer_room).await?;
-    let Transfer { mut message, state, object } = read_message(&frame)?;
-    let bytes = state.saturating_add(object.unwrap_or(0));
-    let (state_bytes, mut whole) = (state, assemble(reader, bytes, &shell.peer_room).await?);
-    let state = whole.split_to(usize::try_from(state_bytes).unwrap_or(usize::MAX));
-    let object = object.map(|_| whole);
-    let PeerMessage::Consensus(envelope) = &mut message else {
-        return Err(FrameError::Malformed("a transfer without a snapshot".into()).into());
-    };
-    envelope.put_snapshot(state, object);
-    shell.post(Event::Message(from, message));
-    connection.push(&Received(bytes));
-    Ok(connection.drained().await?)
-}
-
-/// Puts the chunks of a state together. Memory is taken for what has come, not for what is
-/// announced.
-async fn assemble(reader: &mut Reader, bytes: u64, room: &Room) -> Result<Bytes, ReadError> {
-    let whole = usize::try_from(bytes).unwrap_or(usize::MAX);
-    if whole > SNAPSHOT_BYTES_MAX {
-        return Err(FrameError::TooLong { bytes: whole, max: SNAPSHOT_BYTES_MAX }.into());
-    }
-    let mut state = BytesMut::new();
-    while state.len() < whole {
-        let frame = next(reader, CHUNK_FRAME_BYTES, room).await?;
-        let chunk: &[u8] = read_message(&frame)?;
-        if chunk.is_empty() || chunk.len() > whole - state.len() {
-            return Err(FrameError::Malformed("a chunk that does not fit".into()).into());
-        }
-        state.extend_from_slice(chunk);
-    }
-    Ok(state.freeze())
-}
-
-async fn next(reader: &mut Reader, bytes_max: usize, room: &Room) -> Result<Bytes, ReadError> {
-    let stalled = |_| ReadError::Socket(io::ErrorKind::TimedOut.into());
-    timeout(TRANSFER_STALL, reader.frame(bytes_max, room)).await.map_err(stalled)?
-}
-
-/// Hands a snapshot over and reports how it went.
-async fn transfer(
-    shell: Rc<Shell>,
-    to: ReplicaId,
-    address: SocketAddr,
-    message: PeerMessage,
-    state: Snapshot,
-) {
-    let bytes = state.size();
-    let sent = hand_over(&shell, to, address, message, state).await;
-    match &sent {
-        Ok(()) => tracing::info!("replica {to} at {address} has the snapshot ({bytes} bytes)"),
-        Err(error) => tracing::warn!("replica {to} at {address} got no snapshot: {error}"),
-    }
-    shell.post(Event::SnapshotSent(to, sent.is_ok()));
-}
-
-async fn hand_over(
-    shell: &Rc<Shell>,
-    to: ReplicaId,
-    address: SocketAddr,
-    message: PeerMessage,
-    snapshot: Snapshot,
-) -> Result<(), DialError> {
-    let greeted = timeout(DIAL_TIMEOUT, greet(shell, address, Purpose::Snapshot)).await;
-    let (connection, mut reader, welcome) = greeted.map_err(|_| DialError::Silent)??;
-    if !matches!(&welcome, Welcome::Peer { member, .. } if member.id == to) {
-        return Err(DialError::Welcome(welcome));
-    }
-    let bytes = snapshot.size() as u64;
-    let Snapshot { state, object, .. } = snapshot;
-    let sizes = (state.len() as u64, object.as_ref().map(|object| object.len() as u64));
-    connection.push(&Transfer { message, state: sizes.0, object: sizes.1 });
-    let (mut told, mut sent) = (Instant::now(), 0);
-    for mut part in std::iter::once(state).chain(object) {
-        while !part.is_empty() {
-            let chunk = part.split_to(CHUNK_BYTES.min(part.len()));
-            sent += chunk.len();
-            connection.push(&chunk);
-            let stalled = |_| io::Error::from(io::ErrorKind::TimedOut);
-            timeout(TRANSFER_STALL, connection.drained()).await.map_err(stalled)??;
-            if told.elapsed() > PROGRESS {
-                told = Instant::now();
-                tracing::info!("snapshot to replica {to}: {sent} of {bytes} bytes are sent");
-            }
-            // Others' turns come between two chunks.
-            tokio::task::yield_now().await;
-        }
-    }
-    connection.drained().await?;
-    let frame = next(&mut reader, HELLO_BYTES_MAX, &shell.peer_room).await?;
-    match read_message(&frame).map_err(ReadError::Frame)? {
-        Received(received) if received == bytes => Ok(()),
-        Received(received) => Err(DialError::Partial(received)),
-    }
 }

@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use concoord_core::call::ConnectionId;
+use concoord_core::durable::Snapshot;
 use concoord_core::limits::{CLIENTS_BEGUN_BYTES_MAX, PEERS_BEGUN_BYTES_MAX};
 use concoord_core::replica::{Event, Replica};
+use concoord_core::snapshot::About;
 use concoord_core::view::Process;
 use concoord_core::wire::{Answer, Status};
 use serde::Serialize;
@@ -16,6 +18,8 @@ use tokio::sync::Notify;
 use crate::connection::{Connection, Room};
 use crate::death::DeathWatch;
 use crate::peers::Peers;
+use crate::task::Task;
+use crate::transfer;
 
 /// Borrowed for moments only, never across an await: all tasks run on one thread.
 pub(crate) struct Shell {
@@ -30,6 +34,7 @@ pub(crate) struct Shell {
     inbox: RefCell<Vec<Event>>,
     posted: Notify,
     unsent: RefCell<Vec<Rc<Connection>>>,
+    backups: RefCell<Vec<Task>>,
 }
 
 impl Shell {
@@ -53,6 +58,7 @@ impl Shell {
             inbox: RefCell::default(),
             posted: Notify::new(),
             unsent: RefCell::default(),
+            backups: RefCell::default(),
         }
     }
 
@@ -113,6 +119,15 @@ impl Shell {
         self.send(connection, &answer);
     }
 
+    /// Sends a client a backup, if it is still there.
+    pub(crate) fn give_backup(&self, id: ConnectionId, about: About, snapshot: Snapshot) {
+        let connection = self.clients.borrow().get(&id).map(Rc::clone);
+        let Some(connection) = connection else { return };
+        let mut backups = self.backups.borrow_mut();
+        backups.retain(|backup| !backup.is_over());
+        backups.push(Task::spawn(transfer::give(connection, about, snapshot)));
+    }
+
     /// Ends a client's connection.
     pub(crate) fn disconnect(&self, id: ConnectionId) {
         if let Some(connection) = self.clients.borrow().get(&id) {
@@ -125,6 +140,7 @@ impl Shell {
     pub(crate) fn end(&self) {
         self.peers.end();
         self.deaths.end();
+        self.backups.borrow_mut().clear();
     }
 
     /// How the replica is, now.

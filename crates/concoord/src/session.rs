@@ -489,8 +489,11 @@ impl Session {
             | Answer::Alive(_)
             | Answer::Expired(_)
             | Answer::Closed(_)
-            // To operators, who have no session.
-            | Answer::Ordered(_) => {}
+            // To operators, and those who ask for backups: they have no session.
+            | Answer::Ordered(_)
+            | Answer::Backup(..)
+            | Answer::Part(_)
+            | Answer::NoBackup(_) => {}
         }
         let questions = !self.questions.is_empty() || !self.sent.is_empty();
         if let Link::Up(up) = &mut self.link {

@@ -79,7 +79,12 @@ struct Reads {
 
 struct Read {
     connection: ConnectionId,
-    call: Call,
+    what: Sought,
+}
+
+enum Sought {
+    Call(Call),
+    Backup,
 }
 
 impl Replica {
@@ -138,6 +143,9 @@ impl Replica {
                 self.actions.push(Action::Answer(connection, Answer::Status(status)));
             }
             Request::Order(order) => self.order(connection, order),
+            Request::Backup => {
+                self.clients.reads.new.push(Read { connection, what: Sought::Backup });
+            }
         }
     }
 
@@ -151,7 +159,7 @@ impl Replica {
         self.hear(call.session, connection);
         if self.machine.interface().is_read_only(&call.method) {
             if self.clients.charge(connection, &call) {
-                self.clients.reads.new.push(Read { connection, call });
+                self.clients.reads.new.push(Read { connection, what: Sought::Call(call) });
                 return;
             }
         } else if self.clients.wait(connection, &call) {
@@ -218,7 +226,11 @@ impl Replica {
         while let Some(due) =
             self.clients.reads.confirmed.first_entry().filter(|due| *due.key() <= applied)
         {
-            for Read { connection, call } in due.remove() {
+            for Read { connection, what } in due.remove() {
+                let Sought::Call(call) = what else {
+                    self.backups.push(connection, applied);
+                    continue;
+                };
                 if let Some(outcome) = self.machine.read(&call) {
                     self.clients.discharge(connection, &call);
                     let answer = Answer::Reply { sequence: call.sequence, outcome };
@@ -490,7 +502,7 @@ impl Clients {
                     actions.push(Action::Answer(connection, Answer::Expired(session)));
                 }
             }
-            Effect::Host(_) | Effect::Skip(_) | Effect::Astray(..) => {}
+            Effect::Host(_) | Effect::Skip(_) | Effect::Astray(..) | Effect::Settle => {}
         }
     }
 

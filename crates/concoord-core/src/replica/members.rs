@@ -189,6 +189,7 @@ impl Replica {
     pub(super) fn mind_cluster(&mut self) {
         if self.ticks.is_multiple_of(MINDING_TICKS) {
             self.mind_clients();
+            self.ask_to_settle();
             // Whoever else spoke to this replica is not worth remembering.
             let view = &self.machine.state.view;
             self.watch.heard.retain(|id, _| view.member(*id).is_some());

@@ -168,7 +168,8 @@ impl Replica {
     /// joins it.
     fn follow_greeting(&mut self, hello: &PeerHello) {
         let fresh = match self.phase {
-            Phase::Greeting { .. } => true,
+            // One that starts with a backup starts a cluster of its own.
+            Phase::Greeting { .. } => self.config.restore.is_none(),
             Phase::Member => self.is_untouched(&self.machine.state.view),
             Phase::Joining | Phase::Leaving | Phase::Over => false,
         };

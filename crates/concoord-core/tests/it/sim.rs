@@ -184,6 +184,7 @@ fn calls_of_a_hosted_object_survive_faults() {
     for_seeds("calls_of_a_hosted_object_survive_faults", &ALWAYS, |seed| {
         let mut world = World::new(seed ^ 0xB0B0_0000);
         world.hosted = true;
+        world.has_sets = seed % 2 == 0;
         let replicas = [1, 2, 3, 3, 4][world.dice.below(5) as usize];
         cluster(&mut world, replicas);
         if world.dice.chance(50) {

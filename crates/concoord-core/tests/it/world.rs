@@ -114,6 +114,8 @@ pub(crate) struct World {
     pub(crate) shuffled: bool,
     /// Whether the list lives in a worker of each replica.
     pub(crate) hosted: bool,
+    /// Whether its state holds sets, so that a snapshot of it is made where the log says so.
+    pub(crate) has_sets: bool,
     /// Whether replicas write down what they promise.
     pub(crate) durable: bool,
     /// Bytes of log after which they write their state down anew.
@@ -170,6 +172,7 @@ impl World {
             disk_was_lost: false,
             shuffled: false,
             hosted: false,
+            has_sets: false,
             durable: false,
             snapshot_bytes: 20_000,
             crashes: BTreeSet::new(),
@@ -260,6 +263,7 @@ impl World {
         let config = Config {
             member,
             bootstrap,
+            restore: None,
             runtime: String::new(),
             seed,
             tick: Duration::from_micros(TICK),
@@ -708,6 +712,7 @@ impl World {
             Action::Persist(persist) => self.persist(node, persist),
             Action::Save(snapshot) => self.save(node, &snapshot),
             Action::Fence(number, peer) => self.fence(node, number, &peer),
+            Action::Backup(..) => unreachable!("no client here asks for one"),
             Action::Note(level, text) => {
                 self.tell(node, || text.clone());
                 self.notes.push((node, level, text));

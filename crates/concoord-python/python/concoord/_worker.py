@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import inspect
 import os
-import pickle
 import signal
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 from concoord._concoord import Worker
 from concoord._interface import INIT, callables_of, interface_of
 from concoord._load import LoadError, load_class
+from concoord._state import States, words
 
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
 STARTED = "CONCOORD_WORKER"
@@ -48,46 +48,40 @@ class Host:
         self._class = load_class(name)
         self._callables = callables_of(self._class)
         try:
-            self._world.begin(0, 0)
-            made = self._class()
+            made = self._make()
         except Exception as error:
-            message = f"{name}() can't be made without arguments: {_words(error)}"
+            message = f"{name}() can't be made without arguments: {words(error)}"
             raise LoadError(message) from error
-        finally:
-            self._world.end()
-        _check_state(name, made)
+        self._states = States(self._class, self._make)
+        self._states.check(name, made)
         self._become(made)
         return interface_of(self._class)._replace(name=name), _runtime(self._class)
 
-    def snapshot(self, pipe: int) -> int:
-        """Write the state down in another process, which sees it as it is now."""
-        process = os.fork()
-        if process:
-            return process
-        failed = True
-        try:
-            try:
-                said = b"\0" + _normal(self._object)
-            except BaseException as error:
-                said = b"\1" + f"the state can't be written down: {_words(error)}".encode()
-            with open(pipe, "wb", closefd=False) as to:
-                to.write(said)
-            failed = False
-        finally:
-            os._exit(failed)
+    def snapshot(self, to: int, said: int) -> int:
+        """Write the state to a pipe in another process, which sees it as it is now."""
+        return self._states.write(self._object, to, said)
+
+    def settle(self, to: int, said: int) -> int:
+        """Become what a replica that takes the state in would be, and write that down."""
+        state = self._states.dump(self._object)
+        self._become(self._states.read(state))
+        return self._states.write_bytes(state, to, said)
 
     def reap(self, process: int) -> bool:
-        """Take note of the end of a process that `snapshot` started; tell whether it was well."""
+        """Take note of the end of a process that wrote the state; tell whether it was well."""
         _, status = os.waitpid(process, 0)
         return status == 0
 
-    def restore(self, state: bytes) -> None:
-        """Become what `snapshot` wrote. The bytes are from a replica of this cluster."""
-        made = pickle.loads(state)  # noqa: S301 - replicas trust each other, and nobody else
-        if type(made) is not self._class:
-            message = f"the state is of {type(made).__qualname__}"
-            raise TypeError(message)
-        self._become(made)
+    def restore(self, pipe: int) -> None:
+        """Become what comes out of a pipe: what `snapshot` wrote on a replica of this cluster."""
+        self._become(self._states.read_from(pipe))
+
+    def _make(self) -> Any:
+        self._world.begin(0, 0)
+        try:
+            return self._class()
+        finally:
+            self._world.end()
 
     def _become(self, made: Any) -> None:
         self._object = made
@@ -100,40 +94,6 @@ class Host:
     def _init(self, *args: Any, **kwargs: Any) -> None:
         """Put a new object in the old one's place, if it can be made."""
         self._become(self._class(*args, **kwargs))
-
-
-def _normal(made: Any) -> bytes:
-    """Pickle the state as a replica that restored it would.
-
-    A reload shows that there is one, and evens out how the object came to be: a string that is
-    one object here may be two equal ones there. Bytes may still differ between equal states, such
-    as where one shares a constant of its module, so that only a reload can compare them.
-    """
-    return pickle.dumps(pickle.loads(pickle.dumps(made, 5)), 5)  # noqa: S301 - our own
-
-
-def _check_state(name: str, made: Any) -> None:
-    """Refuse at once what could not be written down hours later, and say what it is."""
-    try:
-        _normal(made)
-    except Exception as error:
-        held = getattr(made, "__dict__", {})
-        culprits = [attribute for attribute, value in held.items() if not _can_pickle(value)]
-        what = f"its attribute '{culprits[0]}'" if culprits else "its state"
-        message = f"{name} can't be replicated: {what} can't be written down: {_words(error)}"
-        raise LoadError(message) from error
-
-
-def _can_pickle(value: Any) -> bool:
-    try:
-        _normal(value)
-    except Exception:
-        return False
-    return True
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _runtime(cls: type) -> str:

@@ -17,6 +17,7 @@ mod python;
 mod rebuild;
 mod replica;
 mod reply;
+mod snapshot;
 mod status;
 
 use std::ffi::OsString;
@@ -68,6 +69,9 @@ enum Command {
     Call(call::Options),
     /// Write the proxy of a Python class beside its source
     Object(object::Options),
+    /// Save a living cluster's state, start a cluster from it, or look at it
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
     /// Measure calls per second and how long they take
     Bench(bench::Options),
     /// Print the log records that replicas send with -l
@@ -117,6 +121,7 @@ fn run(
         Some(Command::Members(options)) => members::run(&options),
         Some(Command::ForceSolo(options)) => force_solo::run(&options),
         Some(Command::Call(options)) => call::run(&options),
+        Some(Command::Snapshot(command)) => snapshot::run(&command, python),
         Some(Command::Object(options)) => object::run(&options, python),
         Some(Command::Bench(options)) => {
             bench::run(&options, &bench::program(script, python.as_deref())?)

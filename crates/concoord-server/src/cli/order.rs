@@ -54,6 +54,9 @@ pub(super) fn give(
             | Answer::Status(_)
             | Answer::Leader(_)
             | Answer::Waiting(_)
+            | Answer::Backup(..)
+            | Answer::Part(_)
+            | Answer::NoBackup(_)
             | Answer::Expired(_) => {}
         }
     }

@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use concoord_core::durable::Snapshot;
 use concoord_core::limits::FENCE_TIMEOUT;
+use concoord_core::snapshot::About;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
@@ -101,6 +103,15 @@ enum PeerDeath {
 }
 
 pub(super) fn run(options: &Options, installed: Option<PathBuf>) -> Result<(), Failure> {
+    start(options, installed, None)
+}
+
+/// Starts a replica: with a backup, the first one of a cluster that goes on from there.
+pub(super) fn start(
+    options: &Options,
+    installed: Option<PathBuf>,
+    backup: Option<(About, Snapshot)>,
+) -> Result<(), Failure> {
     refuse_what_is_not_there(options)?;
     let ip = own_address(options.addr.as_deref())?;
     let mut bootstrap = options.boot.as_deref().map(addresses).transpose()?.unwrap_or_default();
@@ -117,7 +128,8 @@ pub(super) fn run(options: &Options, installed: Option<PathBuf>) -> Result<(), F
         sender: address.to_string(),
     })
     .map_err(Failure::usage)?;
-    let config = configure(options, address, bootstrap.clone(), installed);
+    let mut config = configure(options, address, bootstrap.clone(), installed);
+    config.restore = backup;
     driver::runtime().map_err(Failure::failed)?.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)?;
         serve(listener, config, address, &bootstrap).await
@@ -166,7 +178,7 @@ fn failure(error: &RunError) -> Failure {
         RunError::Config(_) => Exit::Usage,
         RunError::Object(_) => Exit::Object,
         RunError::Storage(_) => Exit::Storage,
-        RunError::System(_) | RunError::Stopped(_) => Exit::Failed,
+        RunError::Backup(_) | RunError::System(_) | RunError::Stopped(_) => Exit::Failed,
     };
     Failure::new(exit, by_options(error.to_string()))
 }

@@ -2,11 +2,13 @@
 //!
 //! The tests of this crate's parts and those of whole replicas both hold this file.
 
+use std::collections::VecDeque;
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process;
@@ -15,12 +17,14 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use concoord_core::call::Outcome;
-use concoord_core::limits::SNAPSHOT_BYTES_MAX;
+use concoord_core::limits::FRAME_BYTES_MAX;
 use concoord_core::object::{Interface, Method};
 use concoord_core::value::Value;
 use concoord_core::wire::{
-    FromWorker, HostedCall, ToWorker, read_message, take_frame, write_frame,
+    FromWorker, HostedCall, ToWorker, Written, read_message, take_frame, write_frame,
 };
+use rustix::cmsg_space;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 /// An object with a total, and with methods that misbehave.
 #[derive(Default)]
@@ -48,7 +52,7 @@ impl Fake {
         File::create_new(self.scratch.join("tried")).is_ok()
     }
 
-    fn answer(&mut self, asked: ToWorker) -> FromWorker {
+    fn answer(&mut self, asked: ToWorker, pipes: &mut VecDeque<File>) -> FromWorker {
         match asked {
             ToWorker::Load { class } if class == "fake.Missing" => {
                 FromWorker::NotLoaded("there is no class Missing in fake".into())
@@ -72,13 +76,19 @@ impl Fake {
                 };
                 FromWorker::Done(calls.iter().map(&mut run).collect())
             }
-            ToWorker::Snapshot(number) => {
-                // With ballast, so that a state is decoded on its other path too.
+            ToWorker::Snapshot(number) | ToWorker::Settle(number) => {
+                // With ballast, so that it does not fit into the pipe.
                 let mut state = vec![0; 2 << 20];
                 state[..8].copy_from_slice(&self.total.to_le_bytes());
-                FromWorker::Snapshot(number, Ok(state.into()))
+                let mut pipe = pipes.pop_front().expect("a pipe comes along");
+                pipe.write_all(&state).expect("somebody reads");
+                let bytes = state.len() as u64;
+                FromWorker::Snapshot(number, Ok(Written { bytes, has_sets: false }))
             }
-            ToWorker::Restore(state) => {
+            ToWorker::Restore => {
+                let mut state = Vec::new();
+                let mut pipe = pipes.pop_front().expect("a pipe comes along");
+                pipe.read_to_end(&mut state).expect("somebody writes");
                 let Some(total) = state.first_chunk() else {
                     return FromWorker::Restored(Err("too short".into()));
                 };
@@ -101,19 +111,35 @@ fn interface(class: String) -> Interface {
 fn fake_worker() {
     let socket = io::stdin().as_fd().try_clone_to_owned().unwrap();
     let mut socket = UnixStream::from(socket);
-    let (mut pending, mut chunk) = (BytesMut::new(), vec![0; 1 << 16]);
+    let (mut pending, mut pipes) = (BytesMut::new(), VecDeque::new());
     let mut fake = Fake::default();
     loop {
-        while let Some(frame) = take_frame(&mut pending, SNAPSHOT_BYTES_MAX).unwrap() {
+        while let Some(frame) = take_frame(&mut pending, FRAME_BYTES_MAX).unwrap() {
             let mut answer = BytesMut::new();
-            write_frame(&fake.answer(read_message(&frame).unwrap()), &mut answer);
+            write_frame(&fake.answer(read_message(&frame).unwrap(), &mut pipes), &mut answer);
             socket.write_all(&answer).unwrap();
         }
-        match socket.read(&mut chunk) {
-            Ok(bytes @ 1..) => pending.extend_from_slice(&chunk[..bytes]),
-            Ok(0) | Err(_) => process::exit(0),
+        if receive(&socket, &mut pending, &mut pipes) == 0 {
+            process::exit(0);
         }
     }
+}
+
+fn receive(socket: &UnixStream, pending: &mut BytesMut, pipes: &mut VecDeque<File>) -> usize {
+    let mut chunk = vec![0; 1 << 16];
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(4))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let parts = &mut [IoSliceMut::new(&mut chunk)];
+    let Ok(received) = recvmsg(socket, parts, &mut beside, RecvFlags::CMSG_CLOEXEC) else {
+        return 0;
+    };
+    for message in beside.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            pipes.extend(descriptors.map(|descriptor: OwnedFd| File::from(descriptor)));
+        }
+    }
+    pending.extend_from_slice(&chunk[..received.bytes]);
+    received.bytes
 }
 
 /// What starts it; `name` is that of [`fake_worker`] in this test program.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use concoord_core::call::{Outcome, Refusal};
 use concoord_core::value::Value;
 use concoord_core::wire::HostedCall;
@@ -184,10 +185,10 @@ fn a_successor_begins_from_the_snapshot() {
     hosted(|mut hosted| async move {
         hosted.apply(&["add", "add"]);
         hosted.worker.ask(WorkerAction::Snapshot(9));
-        hosted.apply(&["add", "die_once"]);
         assert_eq!(hosted.done(2).await, [(1, Ok(1)), (2, Ok(2))]);
         let Event::Snapshot(9, Ok(state)) = hosted.event().await else { panic!("a snapshot") };
         assert_eq!(state[0], 2);
+        hosted.apply(&["add", "die_once"]);
         assert_eq!(hosted.done(2).await, [(3, Ok(3)), (4, Ok(103))]);
         assert!(hosted.worker.host.journal.borrow().base_is(&state));
     });

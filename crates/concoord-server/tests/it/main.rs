@@ -8,6 +8,7 @@
     reason = "a test that can't go on should stop"
 )]
 
+mod backups;
 mod calls;
 #[path = "../torture/checker.rs"]
 mod checker;
@@ -35,3 +36,4 @@ mod random;
 mod rebuild;
 mod siege;
 mod tidy;
+mod transfers;

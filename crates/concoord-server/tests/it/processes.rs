@@ -86,9 +86,18 @@ impl Host {
 
     /// The same at an address of one's choice.
     pub(crate) fn at(address: SocketAddr, options: &[&str]) -> Replica {
+        Self::run(&["replica"], address, options)
+    }
+
+    /// The first replica of a cluster that starts with that backup, waited for until it serves.
+    pub(crate) fn restore(&self, file: &str, options: &[&str]) -> Replica {
+        let address = SocketAddr::new(self.ip.into(), self.port_next.fetch_add(1, Relaxed));
+        Self::run(&["snapshot", "restore", file], address, options).serves()
+    }
+
+    fn run(command: &[&str], address: SocketAddr, options: &[&str]) -> Replica {
         let (ip, port) = (address.ip().to_string(), address.port().to_string());
-        let mut command = vec!["replica", "-a", &ip, "-p", &port];
-        command.extend_from_slice(options);
+        let mut command = [command, &["-a", &ip, "-p", &port], options].concat();
         if !options.contains(&"-o") {
             command.extend(["-o", Counter::CLASS]);
         }

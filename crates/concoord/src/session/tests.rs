@@ -41,6 +41,7 @@ fn calls(requests: &[Request]) -> Vec<(u64, u64)> {
         Request::Open
         | Request::KeepAlive(_)
         | Request::Close(_)
+        | Request::Backup
         | Request::Interface
         | Request::Status
         | Request::Order(_) => None,

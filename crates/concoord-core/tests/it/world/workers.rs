@@ -61,7 +61,7 @@ impl World {
 
     /// The worker does the next thing that it was asked for.
     pub(super) fn work(&mut self, node: usize) {
-        let crashes = self.crashes.contains(&node);
+        let (crashes, has_sets) = (self.crashes.contains(&node), self.has_sets);
         let there = &mut self.nodes[node];
         there.worker.working = false;
         let Some(asked) = there.worker.asked.pop_front() else { return };
@@ -92,7 +92,10 @@ impl World {
                 };
                 Event::Done(calls.iter().map(outcome).collect())
             }
-            WorkerAction::Snapshot(number) => Event::Snapshot(number, Ok(list.snapshot().into())),
+            WorkerAction::Snapshot(number) if has_sets => Event::Unsettled(number),
+            WorkerAction::Snapshot(number) | WorkerAction::Settle(number) => {
+                Event::Snapshot(number, Ok(list.snapshot().into()))
+            }
             WorkerAction::Restore(state) => Event::Restored(list.restore(&state)),
             WorkerAction::Skip(_) => unreachable!("it is done as soon as it is asked for"),
         };

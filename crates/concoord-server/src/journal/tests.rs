@@ -1,0 +1,119 @@
+//! What a journal sends, keeps and believes.
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn apply(number: u64) -> WorkerAction {
+    let call = HostedCall { number, method: "add".into(), arguments: Bytes::new() };
+    WorkerAction::Apply { index: number, time_ms: 0, calls: vec![call] }
+}
+
+fn state(has_sets: bool) -> State {
+    State { bytes: Bytes::from_static(b"state"), has_sets }
+}
+
+fn done(number: u64) -> FromWorker {
+    FromWorker::Done(vec![(number, Outcome::Returned(Bytes::new()))])
+}
+
+/// Has the journal send all it can; says how many frames.
+fn send(journal: &mut Journal) -> usize {
+    let mut to = BytesMut::new();
+    std::iter::from_fn(|| (journal.send(Instant::now(), &mut to) != Next::Nothing).then_some(()))
+        .count()
+}
+
+#[test]
+fn a_journal_that_grows_asks_for_a_snapshot_of_its_own_and_begins_anew_from_it() {
+    let mut journal = Journal::new(MINUTE, MINUTE);
+    let last = JOURNAL_CALLS_MAX as u64 + 1;
+    for number in 1..=last {
+        journal.ask(apply(number));
+        send(&mut journal);
+        journal.hear(done(number), Instant::now()).unwrap();
+    }
+    let own = ToWorker::Snapshot(OWN + 1);
+    assert_eq!(journal.asked.back(), Some(&own));
+    journal.ask(apply(last + 1));
+    assert_eq!(send(&mut journal), 1);
+    // The core does not hear of it.
+    assert!(journal.hear_state(OWN + 1, Ok(state(false))).is_none());
+    assert_eq!((journal.asked.len(), journal.calls, journal.bytes), (1, 1, CALL_BYTES));
+    journal.hear(done(last + 1), Instant::now()).unwrap();
+    journal.end_life();
+    assert_eq!(send(&mut journal), 2, "only the state and what it does not hold");
+}
+
+#[test]
+fn a_state_with_sets_makes_no_base_before_it_is_settled() {
+    let mut journal = Journal::new(MINUTE, MINUTE);
+    journal.ask(apply(1));
+    journal.ask(WorkerAction::Snapshot(2));
+    send(&mut journal);
+    journal.hear(done(1), Instant::now()).unwrap();
+    let unsettled = journal.hear_state(2, Ok(state(true)));
+    assert!(matches!(unsettled, Some(Event::Unsettled(2))));
+    assert!(journal.base.is_none());
+    journal.ask(WorkerAction::Settle(3));
+    journal.ask(apply(4));
+    assert_eq!(send(&mut journal), 2);
+    journal.hear(FromWorker::Settled(3, Ok(())), Instant::now()).unwrap();
+    journal.hear(done(4), Instant::now()).unwrap();
+    let settled = journal.hear_state(3, Ok(state(true)));
+    assert!(matches!(settled, Some(Event::Snapshot(3, Ok(_)))));
+    assert!(journal.base_is(&state(true).bytes));
+    assert_eq!(journal.asked.len(), 1, "the call that came later");
+}
+
+#[test]
+fn a_successor_settles_where_all_others_did() {
+    let mut journal = Journal::new(MINUTE, MINUTE);
+    journal.ask(WorkerAction::Settle(1));
+    send(&mut journal);
+    journal.hear(FromWorker::Settled(1, Ok(())), Instant::now()).unwrap();
+    let lost = journal.hear_state(1, Err("the process that wrote it was killed".into()));
+    assert!(matches!(lost, Some(Event::Snapshot(1, Err(_)))));
+    journal.end_life();
+    assert_eq!(send(&mut journal), 1);
+    assert!(journal.end_life().is_none(), "once may be chance");
+    send(&mut journal);
+    assert!(matches!(journal.end_life(), Some(Event::Restored(Err(_)))));
+}
+
+#[test]
+fn what_nobody_asked_is_not_believed() {
+    let mut journal = Journal::new(MINUTE, MINUTE);
+    journal.ask(apply(1));
+    assert!(journal.hear(done(1), Instant::now()).is_err(), "it was not sent yet");
+    send(&mut journal);
+    assert!(journal.hear(done(2), Instant::now()).is_err());
+    assert!(journal.hear(FromWorker::Restored(Ok(())), Instant::now()).is_err());
+    assert!(journal.hear(done(1), Instant::now()).is_ok());
+}
+
+#[test]
+fn a_worker_that_always_dies_of_writing_its_state_down_ends_the_asking() {
+    let mut journal = Journal::new(MINUTE, MINUTE);
+    journal.ask(WorkerAction::Snapshot(1));
+    send(&mut journal);
+    assert!(journal.end_life().is_none(), "once may be chance");
+    send(&mut journal);
+    assert!(matches!(journal.end_life(), Some(Event::Snapshot(1, Err(_)))));
+}
+
+#[test]
+fn the_time_of_a_call_runs_from_when_the_worker_began_on_it() {
+    let mut journal = Journal::new(MINUTE, MINUTE);
+    let start = Instant::now();
+    assert_eq!(journal.time_left(start), None);
+    let mut to = BytesMut::new();
+    for number in 1..=2 {
+        journal.ask(apply(number));
+        journal.send(start, &mut to);
+    }
+    let later = start + MINUTE / 2;
+    assert_eq!(journal.time_left(later), Some(MINUTE / 2));
+    journal.hear(done(1), later).unwrap();
+    assert_eq!(journal.time_left(later), Some(MINUTE));
+}
