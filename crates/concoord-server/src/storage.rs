@@ -27,8 +27,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use concoord_core::durable::{Persist, Recovered, Snapshot};
 use concoord_core::view::ReplicaId;
@@ -39,6 +39,12 @@ use self::keeper::Keeper;
 use self::log::{Log, ToLog};
 use self::maker::Maker;
 use self::recovery::Found;
+
+/// How long the end of the replica waits for what is under way to the disk.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a folder that is to be another replica's may take to come to rest.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whose folder it is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +176,8 @@ pub struct Storage {
 struct Threads {
     log: Sender<ToLog>,
     stopping: Arc<AtomicBool>,
-    handles: Vec<JoinHandle<()>>,
+    /// Tells when all threads have ended.
+    ended: Receiver<()>,
 }
 
 impl Storage {
@@ -236,7 +243,10 @@ impl Storage {
     /// # Errors
     /// If the disk fails. The folder is then either replica's, whole.
     pub fn discard(&mut self, rejoin: &[SocketAddr]) -> Result<(), StorageError> {
-        drop(self.threads.take());
+        if self.threads.take().is_some_and(|threads| !threads.end(DISCARD_TIMEOUT)) {
+            // Nothing may be written any more for the one that it was.
+            return Err(self.folder.failed(io::ErrorKind::TimedOut.into()));
+        }
         self.identity = self.folder.identify_anew(&self.who, rejoin)?;
         recovery::clear(&self.folder)?;
         let found = Found::nothing(&self.identity);
@@ -285,28 +295,36 @@ impl Threads {
         let maker = Maker::new(path.clone(), log.clone(), Arc::clone(&stopping));
         let writer = Log::new(path, identity.clone(), found, events.clone(), (to_keeper, to_maker));
         let writer = writer.map_err(failed)?;
-        let mut this = Self { log, stopping, handles: Vec::new() };
-        for thread in [
-            spawn("concoord-log", &events, move || writer.run(&for_log)),
-            spawn("concoord-keeper", &events, move || keeper.run(&for_keeper)),
-            spawn("concoord-maker", &events, move || maker.run(&for_maker)),
-        ] {
-            this.handles.push(thread.map_err(failed)?);
-        }
-        Ok((this, answers))
+        let (lives, ended) = channel();
+        spawn("concoord-log", (&events, &lives), move || writer.run(&for_log)).map_err(failed)?;
+        spawn("concoord-keeper", (&events, &lives), move || keeper.run(&for_keeper))
+            .map_err(failed)?;
+        spawn("concoord-maker", (&events, &lives), move || maker.run(&for_maker))
+            .map_err(failed)?;
+        Ok((Self { log, stopping, ended }, answers))
+    }
+
+    /// Ends the threads; says whether they have, or hang at a disk that does not answer.
+    fn end(&self, patience: Duration) -> bool {
+        self.stopping.store(true, Ordering::Relaxed);
+        // One that has ended needs not be told.
+        drop(self.log.send(ToLog::Stop));
+        self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected)
     }
 }
 
 fn spawn(
     name: &str,
-    events: &UnboundedSender<StorageEvent>,
+    (events, lives): (&UnboundedSender<StorageEvent>, &Sender<()>),
     run: impl FnOnce() + Send + 'static,
-) -> io::Result<JoinHandle<()>> {
-    let watched = Watched(events.clone());
-    std::thread::Builder::new().name(name.into()).spawn(move || {
+) -> io::Result<()> {
+    let (watched, lives) = (Watched(events.clone()), lives.clone());
+    let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
         run();
         drop(watched);
-    })
+        drop(lives);
+    });
+    thread.map(drop)
 }
 
 /// Tells if its thread panics: nobody would else.
@@ -323,12 +341,9 @@ impl Drop for Watched {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        // One that has ended needs not be told.
-        drop(self.log.send(ToLog::Stop));
-        for handle in self.handles.drain(..) {
-            // It has told of its panic.
-            drop(handle.join());
+        // A process that ends must not wait for a disk that hangs.
+        if !self.end(END_TIMEOUT) {
+            tracing::warn!("the disk does not answer; what is under way there is left to itself");
         }
     }
 }

@@ -69,10 +69,14 @@ impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
         let failed = |error| StorageError::io(path, error);
         if !path.exists() {
+            let is_new = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+            let new: Vec<&Path> = path.ancestors().take_while(is_new).collect();
             DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            sync_folder(parent.unwrap_or_else(|| Path::new(".")), Kind::Identity)
-                .map_err(failed)?;
+            for path in new {
+                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                sync_folder(parent.unwrap_or_else(|| Path::new(".")), Kind::Identity)
+                    .map_err(failed)?;
+            }
         }
         Self::content_of(path)?;
         fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)?;
