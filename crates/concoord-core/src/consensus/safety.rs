@@ -65,8 +65,7 @@ impl Safety {
         (now, changes): (&HardState, bool),
     ) -> Option<Persist> {
         self.ready = ready;
-        let promises = (now.term, now.vote) != (self.promised.term, self.promised.vote)
-            || changes && !planted::is("change-not-written");
+        let promises = (now.term, now.vote) != (self.promised.term, self.promised.vote) || changes;
         if promises || !records.is_empty() && now.commit > self.promised.commit {
             let payload = Bytes::copy_from_slice(&now.vote.to_le_bytes());
             let (kind, index, term) = (RecordKind::Promise, now.commit, now.term);

@@ -371,7 +371,7 @@ impl Replica {
         self.alone.is_none()
             && self.watch.met.contains(&other)
             && !self.consensus.may_grow()
-            && (self.has_written_members(other) || planted::is("hidden-removal"))
+            && self.has_written_members(other)
     }
 
     /// Whether that member has the membership as it is now written down. One that is durable and

@@ -148,11 +148,6 @@ fn an_election_with_a_stale_log_is_found() {
 }
 
 #[test]
-fn a_change_of_members_decided_and_not_written_is_found() {
-    is_found("change-not-written", &[LOST, LEADERS, DIFFER, STALE, STUCK, LIST], durable);
-}
-
-#[test]
 fn two_snapshots_saved_at_once_are_found() {
     is_found("two-saves", &["two snapshots are to be saved at once"], durable);
 }

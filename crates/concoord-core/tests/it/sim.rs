@@ -82,7 +82,7 @@ const ALWAYS: [&str; 13] = [
 ];
 
 /// What happens to those with disks besides.
-const DURABLE: [&str; 9] = [
+const DURABLE: [&str; 10] = [
     "answered when it was safe",
     "damage refused",
     "disk error",
@@ -92,6 +92,7 @@ const DURABLE: [&str; 9] = [
     "power lost",
     "recovered",
     "snapshot saved",
+    "torn tail cut",
 ];
 
 /// What happens where members come and go.

@@ -309,7 +309,9 @@ impl Disk {
 fn tear(to: &mut [u8], bytes: &[u8], power: bool, dice: &mut Dice) {
     const SECTOR: usize = 512;
     let whole = dice.chance(40);
-    let upto = if whole { bytes.len() } else { dice.below(bytes.len() as u64 + 1) as usize };
+    // Within what is not zero: most batches fill a part of their block.
+    let content = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let upto = if whole { bytes.len() } else { dice.below(content as u64 + 1) as usize };
     for (at, block) in bytes.chunks(BLOCK).enumerate() {
         let from = at * BLOCK;
         let length = match power {
