@@ -116,8 +116,21 @@ impl Scan {
         if let Some(void) = self.log.void.first() {
             return Err(damaged(void.segment, 0, "a later segment was written after this one"));
         }
-        self.end_last(number, start.previous)?;
-        self.last = Some(self.batches(number, bytes)?);
+        let read = self.batches(number, bytes)?;
+        let end = self.check_last(number, start.previous)?;
+        if read.ends.is_empty() && start.previous.is_some() {
+            // The start came without the batch that is written together with it, and that carries
+            // what was promised before.
+            if self.last.is_none() {
+                return Err(damaged(number, read.end(), "what was written here is not there"));
+            }
+            return self.void(number, bytes);
+        }
+        if let (Some(mut last), Some(end)) = (self.last.take(), end) {
+            last.cut(end);
+            self.take(last);
+        }
+        self.last = Some(read);
         Ok(())
     }
 
@@ -138,6 +151,11 @@ impl Scan {
         if self.has_batch(number, 2 * BLOCK, bytes) {
             return Err(damaged(number, 0, "its first block is not what was written"));
         }
+        self.void(number, bytes)
+    }
+
+    /// Nothing in this segment was ever safe.
+    fn void(&mut self, number: u64, bytes: &[u8]) -> Result<(), ScanError> {
         let next = self.last.as_ref().map_or(1, |last| last.number + 1);
         let next = next + self.log.void.len() as u64;
         if number != next {
@@ -148,18 +166,20 @@ impl Scan {
         Ok(())
     }
 
-    /// Ends the segment before `number` where that says it ended.
-    fn end_last(&mut self, number: u64, previous: Option<Position>) -> Result<(), ScanError> {
-        let Some(mut last) = self.last.take() else { return Ok(()) };
+    /// Where the segment before `number` ended, as this one says; `None` if this one is the first.
+    fn check_last(
+        &self,
+        number: u64,
+        previous: Option<Position>,
+    ) -> Result<Option<u64>, ScanError> {
+        let Some(last) = &self.last else { return Ok(None) };
         let Some(end) = previous.filter(|end| end.segment == last.number) else {
             return Err(ScanError::Missing(previous.map_or(number - 1, |end| end.segment)));
         };
         if end.offset > last.end() {
             return Err(damaged(last.number, last.end(), "what was written here is not there"));
         }
-        last.cut(end.offset);
-        self.take(last);
-        Ok(())
+        Ok(Some(end.offset))
     }
 
     fn take(&mut self, mut segment: Read) {

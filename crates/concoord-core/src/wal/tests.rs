@@ -182,6 +182,33 @@ fn assert_goes_on(mut disk: Disk, log: &Log, seed: u64) {
     assert_eq!(disk.scan().unwrap().records, disk.records, "seed {seed}");
 }
 
+/// The first block of a segment arrives, the batch behind it does not: what it would have carried
+/// must not be lost with the segments before.
+#[test]
+fn a_promise_outlives_a_segment_that_was_begun_and_no_more() {
+    let mut disk = Disk::new();
+    disk.begin(4);
+    disk.write(&[record(RecordKind::Promise, 1, 1)]);
+    disk.begin(8);
+    disk.write(&[entry(1, 10)]);
+    let (at, bytes, _) = disk.batches.pop().unwrap();
+    disk.put(at, &[&bytes[..BLOCK], &vec![0; bytes.len() - BLOCK]].concat());
+    disk.records.truncate(1);
+
+    let log = disk.scan().unwrap();
+    assert_eq!(log.void.iter().map(|void| void.segment).collect::<Vec<_>>(), [2]);
+    disk.segments.pop();
+    disk.writer = Writer::new(FOLDER, &log);
+    assert_eq!(disk.writer.cut(5), [0; 0]);
+    disk.begin(8);
+    disk.write(&[entry(1, 10)]);
+    assert_eq!(disk.writer.cut(5), [1]);
+    disk.segments.remove(0);
+    assert_eq!(disk.scan().unwrap().records, [record(RecordKind::Promise, 1, 1), entry(1, 10)]);
+    disk.segments[0].1[BLOCK] ^= 1;
+    assert!(matches!(disk.scan(), Err(ScanError::Damaged { .. })), "it was safe, since 1 is gone");
+}
+
 #[test]
 fn a_torn_tail_is_left_as_it_is_and_the_next_segment_says_where_it_began() {
     let mut disk = Disk::new();
