@@ -161,6 +161,9 @@ impl Safety {
     }
 }
 
+/// More entries or terms than any log will have.
+const NUMBER_MAX: u64 = u64::MAX / 2;
+
 /// What a replica finds of its log when it is started again.
 pub(crate) struct Recovery {
     /// Where the snapshot stands.
@@ -182,6 +185,7 @@ impl Recovery {
     pub(crate) fn new(recovered: Recovered) -> Result<(Self, Snapshot), String> {
         let Recovered { snapshot, records } = recovered;
         let (index, term) = (snapshot.index, snapshot.term);
+        check_numbers(index, term)?;
         let hard_state = HardState { term, commit: index, ..HardState::default() };
         let mut this = Self {
             start: (index, term),
@@ -198,6 +202,7 @@ impl Recovery {
     }
 
     fn replay(&mut self, record: Record) -> Result<(), String> {
+        check_numbers(record.index, record.term)?;
         match record.kind {
             RecordKind::Entry | RecordKind::Change => {
                 self.entries.truncate(usize_of(record.index.saturating_sub(self.start.0 + 1)));
@@ -287,6 +292,14 @@ impl Recovery {
     }
 }
 
+/// What counts on from there must not overflow.
+fn check_numbers(index: u64, term: u64) -> Result<(), String> {
+    if index.max(term) > NUMBER_MAX {
+        return Err(format!("no log gets to index {index}, term {term}"));
+    }
+    Ok(())
+}
+
 /// One step from the snapshot to what was decided.
 pub(crate) enum Replayed {
     Decided(Decided),
@@ -320,6 +333,15 @@ mod tests {
         last((5, 1), records(7, 9)).unwrap_err();
         let rewritten = [records(1, 9), vec![entry(7, 2)]].concat();
         assert_eq!(last((5, 1), rewritten), Ok(7));
+    }
+
+    #[test]
+    fn numbers_that_nothing_can_follow_are_no_log_s() {
+        for kind in [RecordKind::Entry, RecordKind::Promise, RecordKind::Alone] {
+            last((0, 0), vec![Record { kind, ..entry(1, u64::MAX) }]).unwrap_err();
+            last((0, 0), vec![Record { kind, ..entry(u64::MAX, 1) }]).unwrap_err();
+        }
+        last((u64::MAX, 1), vec![]).unwrap_err();
     }
 
     #[test]

@@ -176,7 +176,7 @@ impl Ledger {
             RecordKind::Promise => self.promise = Some(record.clone()),
             RecordKind::Alone => {
                 if let Some(held) = self.held.back_mut() {
-                    held.alone = record.index + 1;
+                    held.alone = record.index.saturating_add(1);
                 }
                 // It promises too: that term, and no vote in it.
                 let payload = Bytes::from_static(&[0; 8]);
