@@ -8,6 +8,7 @@
 )]
 
 mod cases;
+mod corpus;
 mod dice;
 mod history;
 mod list;
