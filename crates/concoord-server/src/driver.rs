@@ -22,6 +22,7 @@ use crate::config::{ConfigError, ObjectSpec, ReplicaConfig};
 use crate::death::own_process;
 use crate::fence::{FenceSpec, fence};
 use crate::shell::Shell;
+use crate::steps::{of_action, reach};
 use crate::storage::{Storage, StorageError, StorageEvent, Who};
 use crate::task::Task;
 use crate::worker::{LoadError, Worker};
@@ -217,6 +218,7 @@ impl Driver {
         };
         let replica = match recovered {
             Some(recovered) => {
+                reach("driver::recover");
                 Replica::recover(core, hosting, recovered).map_err(RunError::Stopped)?
             }
             None => Replica::new(core, hosting),
@@ -268,8 +270,10 @@ impl Driver {
             // Once around: all that is ready to be read now becomes part of this turn.
             tokio::task::yield_now().await;
             self.turn(&mut events, &mut actions);
+            reach("driver::turn");
             let mut end = None;
             for action in actions.drain(..) {
+                reach(of_action(&action));
                 end = self.perform(action, disk, serving).or(end);
             }
             self.shell.flush();
@@ -281,6 +285,7 @@ impl Driver {
 
     /// Takes note of what became of something that was to be made safe.
     fn stored(&self, event: StorageEvent) -> Option<End> {
+        reach("driver::stored");
         match event {
             StorageEvent::Persisted(number) => self.shell.post(Event::Persisted(number)),
             StorageEvent::Saved(index, result) => self.shell.post(Event::Saved(index, result)),

@@ -22,6 +22,7 @@ mod journal;
 pub mod logging;
 mod peers;
 mod shell;
+mod steps;
 pub mod storage;
 mod task;
 mod transfer;

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 use crate::connection::{Connection, ReadError, Reader};
 use crate::shell::Shell;
+use crate::steps::{reach, step};
 use crate::task::Task;
 use crate::transfer::{self, Arriving};
 
@@ -92,7 +93,11 @@ impl Peers {
         };
         let outgoing = self.outgoing.borrow();
         match (outgoing.get(&to), state) {
-            (Some((_, connection)), None) => shell.send(connection, &message),
+            (Some((_, connection)), None) => match step("peers::send") {
+                Ok(()) => shell.send(connection, &message),
+                // It is lost, and so is what would come after it.
+                Err(_) => connection.close(),
+            },
             (None, None) => {}
             (Some((address, _)), Some(state)) => {
                 let task = transfer::send(Rc::clone(shell), to, *address, message, state);
@@ -297,6 +302,7 @@ async fn listen(
     }
     let ended = connection
         .carry(reader, FRAME_BYTES_MAX, &shell.peer_room, |frame| {
+            reach("peers::hear");
             shell.post(Event::Message(id, read_message(frame)?));
             Ok(())
         })

@@ -25,6 +25,7 @@ use tokio::time::{sleep, timeout};
 use crate::connection::{Connection, ReadError, Reader, Room};
 use crate::peers::{DIAL_TIMEOUT, DialError, REDIAL, greet};
 use crate::shell::Shell;
+use crate::steps::step;
 use crate::task::Task;
 
 /// How long either end waits for the other to go on.
@@ -151,6 +152,7 @@ async fn send_rest(
     let mut sent = *has;
     for mut part in rest(snapshot, *has).ok_or(DialError::Partial(*has))? {
         while !part.is_empty() {
+            step("peers::chunk")?;
             let chunk = part.split_to(CHUNK_BYTES.min(part.len()));
             sent += chunk.len() as u64;
             connection.push(&chunk);
@@ -264,6 +266,7 @@ async fn assemble(
     drained(connection).await?;
     let mut progress = Progress::new("from", from, whole as u64);
     while has < whole {
+        step("peers::assemble").map_err(ReadError::Socket)?;
         let frame = next(reader, CHUNK_FRAME_BYTES, &shell.peer_room).await?;
         let chunk: &[u8] = read_message(&frame)?;
         if chunk.is_empty() || chunk.len() > whole - has {

@@ -32,6 +32,7 @@ use tokio::time::{sleep, timeout};
 use crate::config::WorkerSpec;
 use crate::connection::{ReadError, Reader};
 use crate::journal::{Journal, Next};
+use crate::steps::{of_answer, reach};
 use crate::task::Task;
 use crate::worker::states::States;
 
@@ -159,6 +160,7 @@ async fn supervise(host: Rc<Host>, mut process: Process) {
 impl Host {
     fn tell(&self, event: Option<Event>) {
         if let Some(event) = event {
+            reach(of_answer(&event));
             (self.deliver.borrow())(event);
         }
     }

@@ -18,6 +18,7 @@ mod cluster;
 mod deaths;
 mod departures;
 mod durable;
+mod failpoints;
 #[path = "../../src/worker/fake.rs"]
 mod fake;
 mod growth;
