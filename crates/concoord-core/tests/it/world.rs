@@ -599,6 +599,10 @@ impl World {
                     self.deliver(from, ends.0, to, *message);
                 } else if is_snapshot(&message) {
                     self.seen("snapshot interrupted");
+                    let life = self.nodes[from].life;
+                    if let PeerMessage::Consensus(envelope) = *message {
+                        self.snapshot_lost(from, life, envelope.to());
+                    }
                 }
             }
             Happening::ToReplica(node, connection, request) => {
@@ -728,6 +732,11 @@ impl World {
         }
     }
 
+    fn snapshot_lost(&mut self, from: usize, life: u64, to: ReplicaId) {
+        let when = self.now + 1_000 + self.dice.below(100_000);
+        self.at(when, Happening::Hear(from, life, Event::SnapshotSent(to, false)));
+    }
+
     fn send(&mut self, from: usize, id: ReplicaId, message: PeerMessage) {
         let Some(to) = self.nodes.iter().position(|node| node.id == id) else { return };
         let lost = self.cut.contains(&(from, to)) || self.dice.below(1000) < self.loss_percent;
@@ -737,6 +746,10 @@ impl World {
         let ends = (self.nodes[from].id, self.nodes[to].life);
         if is_snapshot(&message) {
             self.seen("snapshot sent");
+        }
+        if is_snapshot(&message) && (lost || !self.streams.contains_key(&(from, to))) {
+            // Who sends one is told what became of it.
+            return self.snapshot_lost(from, self.nodes[from].life, id);
         }
         let Some(stream) = self.streams.get_mut(&(from, to)) else { return };
         if lost {
