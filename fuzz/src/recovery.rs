@@ -54,7 +54,7 @@ pub(crate) fn hosting() -> Hosting {
 
 pub(crate) fn member(id: u64, durable: bool) -> Member {
     let address = SocketAddr::from(([127, 0, 0, 1], 14000 + u16::try_from(id).unwrap_or(0)));
-    Member { id: ReplicaId(id), address, process: None, durable, learner: false }
+    Member { durable, ..Member::new(ReplicaId(id), address) }
 }
 
 pub(crate) fn config(id: u64, durable: bool) -> Config {

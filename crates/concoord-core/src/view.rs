@@ -56,6 +56,19 @@ pub struct Member {
     pub durable: bool,
     /// Whether it was started to stay a learner, until an operator promotes it.
     pub learner: bool,
+    /// Whether it votes and keeps the log, but has no object and serves no calls.
+    pub witness: bool,
+    /// The domain that it answers DNS queries for, if it does.
+    pub domain: Option<String>,
+}
+
+impl Member {
+    /// A replica in memory that answers no DNS, whose process nobody can watch.
+    #[must_use]
+    pub const fn new(id: ReplicaId, address: SocketAddr) -> Self {
+        let (durable, learner, witness) = (false, false, false);
+        Self { id, address, process: None, durable, learner, witness, domain: None }
+    }
 }
 
 /// What a member may do.

@@ -195,11 +195,10 @@ impl Driver {
         }
         let core = Config {
             member: Member {
-                id,
-                address: config.advertise,
                 process: process.clone(),
                 durable,
                 learner: config.learner,
+                ..Member::new(id, config.advertise)
             },
             bootstrap,
             restore,

@@ -84,7 +84,7 @@ mod tests {
 
     fn peer() -> Member {
         let address = ([192, 0, 2, 1], 14001).into();
-        Member { id: ReplicaId(7), address, process: None, durable: false, learner: false }
+        Member::new(ReplicaId(7), address)
     }
 
     fn spec(command: &str, seconds: u64) -> FenceSpec {

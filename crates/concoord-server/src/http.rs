@@ -190,13 +190,7 @@ mod tests {
     use super::*;
 
     fn status(ready: bool) -> Status {
-        let replica = Member {
-            id: ReplicaId(7),
-            address: ([127, 0, 0, 1], 14000).into(),
-            process: None,
-            durable: false,
-            learner: false,
-        };
+        let replica = Member::new(ReplicaId(7), ([127, 0, 0, 1], 14000).into());
         let view = View {
             cluster: ClusterId(1),
             lineage: 0,

@@ -157,7 +157,7 @@ pub(crate) enum DialError {
     #[error("no answer within {DIAL_TIMEOUT:?}")]
     Silent,
     #[error("it answers as {0:?}")]
-    Welcome(Welcome),
+    Welcome(Box<Welcome>),
     #[error("it says that it has {0} bytes of the snapshot")]
     Partial(u64),
 }
@@ -209,7 +209,7 @@ async fn dial(
     let id = match welcome {
         Welcome::Peer { member, .. } => member.id,
         Welcome::Client { .. } | Welcome::Removed(_) | Welcome::Refused(_) | Welcome::NotYet(_) => {
-            return Err(DialError::Welcome(welcome));
+            return Err(DialError::Welcome(Box::new(welcome)));
         }
     };
     *answered_by = Some(id);

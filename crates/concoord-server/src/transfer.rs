@@ -142,7 +142,7 @@ async fn send_rest(
     let greeted = timeout(DIAL_TIMEOUT, greet(shell, address, Purpose::Snapshot)).await;
     let (connection, mut reader, welcome) = greeted.map_err(|_| DialError::Silent)??;
     if !matches!(&welcome, Welcome::Peer { member, .. } if member.id == to) {
-        return Err(DialError::Welcome(welcome));
+        return Err(DialError::Welcome(Box::new(welcome)));
     }
     let whole = snapshot.size() as u64;
     connection.push(transfer);

@@ -252,7 +252,7 @@ impl World {
         }
         let there = &mut self.nodes[node];
         let (durable, learner) = (self.durable, there.learner);
-        let member = Member { id, address: there.address, process, durable, learner };
+        let member = Member { process, durable, learner, ..Member::new(id, there.address) };
         there.list = Arc::default();
         let hosting = if self.hosted {
             Hosting::Worker(LIST.clone())

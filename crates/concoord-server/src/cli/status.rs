@@ -241,7 +241,7 @@ mod tests {
     fn member(number: u16) -> Member {
         let address = SocketAddr::from(([127, 0, 0, 1], 14000 + number));
         let id = ReplicaId(number.into());
-        Member { id, address, process: None, durable: false, learner: false }
+        Member::new(id, address)
     }
 
     fn status(number: u16, view: &View) -> Status {

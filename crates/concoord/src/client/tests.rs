@@ -415,13 +415,7 @@ fn the_status_of_a_follower_is_its_own() {
 
 fn status_at(address: SocketAddr) -> Status {
     Status {
-        replica: Member {
-            id: ReplicaId(1),
-            address,
-            process: None,
-            durable: false,
-            learner: false,
-        },
+        replica: Member::new(ReplicaId(1), address),
         class: "Counter".into(),
         view: None,
         leader: Some(ReplicaId(2)),
