@@ -114,9 +114,8 @@ fn life() -> Recovered {
             session: SessionId(1),
             sequence,
             acked: 1,
-            object: String::new(),
             method: "increment".into(),
-            arguments: Bytes::new(),
+            ..Call::default()
         };
         replica.step(Event::Request(connection, Request::Call(call)));
         let tick = 100 + 10 * u32::try_from(sequence).unwrap_or(0);

@@ -1,6 +1,7 @@
 //! Values and arguments, from anybody.
 
-use concoord_core::object::{Context, Object};
+use concoord_core::call::CallId;
+use concoord_core::object::{Context, Moment, Object};
 use concoord_core::objects::counter::Counter;
 use concoord_core::value::{Arguments, Value};
 
@@ -23,11 +24,12 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn call(arguments: &Arguments) {
-    let context = Context { index: 1, time_ms: 1 };
+    let mut deeds = Vec::new();
+    let mut context = Context::new(Moment::default(), CallId::default(), 0, &mut deeds);
     let mut counter = Counter::default();
     for method in ["__concoordinit__", "increment", "decrement", "getvalue", "__str__"] {
         let before = counter.clone();
-        if counter.apply(method, arguments, context).is_err() {
+        if counter.apply(method, arguments, &mut context).is_err() {
             assert_eq!(counter, before, "a method that raises leaves the object as it was");
         }
     }

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// A client's session: replicated state that makes its calls exactly-once. Given out by the
 /// log, so that no two sessions of a cluster ever share one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct SessionId(pub u64);
 
 impl fmt::Display for SessionId {
@@ -20,20 +22,87 @@ impl fmt::Display for SessionId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnectionId(pub u64);
 
+/// Whom an object sees as one and the same: the thread or task of a client's session.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Caller {
+    /// The session.
+    pub session: SessionId,
+    /// See [`Call::thread`].
+    pub thread: u64,
+}
+
+/// A call, for good.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct CallId {
+    /// The session that makes it.
+    pub session: SessionId,
+    /// Its number there.
+    pub sequence: u64,
+}
+
+/// Which object of a cluster: made when it is first called.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectName {
+    /// The dotted name of its class; empty for that which the cluster was started with.
+    pub class: String,
+    /// Which one of that class, at most [`crate::limits::NAME_BYTES_MAX`] bytes; empty for the
+    /// one that is meant where none is named.
+    pub name: String,
+}
+
+impl ObjectName {
+    /// Whether it is the object that the cluster was started with.
+    #[must_use]
+    pub const fn is_default(&self) -> bool {
+        self.class.is_empty() && self.name.is_empty()
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.class.rsplit('.').next().unwrap_or_default(), self.name.as_str()) {
+            ("", "") => write!(f, "the cluster's object"),
+            (class, "") => write!(f, "{class}"),
+            ("", name) => write!(f, "{name:?}"),
+            (class, name) => write!(f, "{class} {name:?}"),
+        }
+    }
+}
+
+/// What must be held for a call to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    /// The lock, or whatever else gives tokens out.
+    pub object: ObjectName,
+    /// The token under which it was acquired.
+    pub token: u64,
+}
+
 /// One call of a method of the replicated object.
 ///
 /// `(session, sequence)` names it for good: however often it is sent, by whatever way, it takes
 /// effect once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// Who calls.
     pub session: SessionId,
     /// The number of this call within its session, from 1. Numbers need not arrive in order.
     pub sequence: u64,
-    /// Every reply below this number has reached the client and may be forgotten.
+    /// Every reply below this number has reached the client and may be forgotten, but for those
+    /// of calls that were parked.
     pub acked: u64,
-    /// The name of the object; empty for the one that the cluster was started with.
-    pub object: String,
+    /// Calls that were parked and whose replies have reached the client since.
+    pub received: Vec<u64>,
+    /// Which thread or task of the client calls: a number that the client gives it.
+    pub thread: u64,
+    /// It runs only if this is held then.
+    pub guard: Option<Box<Guard>>,
+    /// Which object.
+    pub object: ObjectName,
     /// A public method, or one of the few special ones ([`crate::object::is_callable`]).
     pub method: String,
     /// CBOR as [`crate::value::Arguments`] writes it; empty for a call without arguments.
@@ -43,7 +112,8 @@ pub struct Call {
 impl Call {
     /// Bytes that it takes, roughly.
     pub(crate) const fn size(&self) -> usize {
-        self.arguments.len() + self.method.len() + 64
+        let words = self.method.len() + self.object.class.len() + self.object.name.len();
+        self.arguments.len() + words + 8 * self.received.len() + 64
     }
 }
 
@@ -93,9 +163,20 @@ pub enum Refusal {
         /// What was called.
         method: String,
     },
-    /// There is no object of that name.
-    #[error("there is no object named '{0}'")]
+    /// The cluster hosts no such class, or the name is none.
+    #[error("{0}")]
     NoSuchObject(String),
+    /// The token of the call's guard is of something that is not held any more.
+    #[error("{object} is not held under token {token} any more")]
+    Fenced {
+        /// What the guard names.
+        object: String,
+        /// The token.
+        token: u64,
+    },
+    /// The client has given the call up before it ended.
+    #[error("the call was cancelled")]
+    Cancelled,
     /// The arguments are larger than [`crate::limits::ARGUMENT_BYTES_MAX`].
     #[error("the arguments take {bytes} bytes, {max} is the most")]
     TooLarge {

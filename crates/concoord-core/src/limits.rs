@@ -36,6 +36,23 @@ pub const ARGUMENT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of the encoded result of one call; a larger one is an error for that call only.
 pub const RESULT_BYTES_MAX: usize = 4 << 20;
 
+/// Bytes of an object's name, and of that of its class.
+pub const NAME_BYTES_MAX: usize = 256;
+
+/// Objects that a cluster keeps at once: a lock that nobody holds costs about 300 bytes a replica.
+pub const OBJECTS_MAX: usize = 1_000_000;
+
+/// Calls that a session may have parked at once, those included whose replies it has not said to
+/// have received: ten times what one process has been seen to want.
+pub const SESSION_PARKED_MAX: usize = 100_000;
+
+/// Changes of an object that are kept for those who watch it and have not taken them; past this
+/// the slowest are told that they missed some.
+pub const WATCH_CHANGES_MAX: usize = 16_384;
+
+/// Bytes of such changes.
+pub const WATCH_BYTES_MAX: usize = 4 << 20;
+
 /// Bytes of a method's name.
 pub const METHOD_BYTES_MAX: usize = 256;
 

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
+use crate::call::{Call, CallId, ConnectionId, Outcome, Refusal, SessionId};
 use crate::durable::{Contents, Snapshot};
 use crate::limits::RESULT_BYTES_MAX;
 use crate::log::Command;
-use crate::object::{Context, Interface, Object};
+use crate::object::{Context, Interface, Moment, Object, Reply};
 use crate::planted;
 use crate::session::{Fate, Sessions, Verdict};
 use crate::value::{Arguments, Exception, Value};
@@ -149,10 +149,17 @@ impl Machine {
             Verdict::Answer(outcome) => then(Effect::Replied(session, sequence, outcome)),
             Verdict::Wait => {}
             Verdict::Run => {
-                let context = Context { index, time_ms: self.state.time_ms };
+                let moment = Moment { index, time_ms: self.state.time_ms, ..Moment::default() };
                 if let Hosting::Native(object) = &mut self.hosting {
-                    let outcome =
-                        run(&call, |arguments| object.apply(&call.method, arguments, context));
+                    let mut deeds = Vec::new();
+                    let id = CallId { session, sequence };
+                    let mut context = Context::new(moment, id, call.thread, &mut deeds);
+                    let outcome = run(&call, |arguments| {
+                        match object.apply(&call.method, arguments, &mut context)? {
+                            Reply::Value(value) => Ok(value),
+                            Reply::Parked { .. } => Ok(Value::None),
+                        }
+                    });
                     self.state.finish(session, sequence, &outcome);
                     then(Effect::Replied(session, sequence, outcome));
                 } else {

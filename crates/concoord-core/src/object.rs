@@ -2,22 +2,125 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::call::{CallId, Caller, SessionId};
 use crate::value::{Arguments, Exception, Value};
 
-/// What surrounds a call when it is applied: the same on every replica.
-#[derive(Clone, Copy, Debug)]
-pub struct Context {
-    /// The log index of the entry that carries the call.
+/// Where in the history of the cluster something is applied: the same on every replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// The log index of the entry that is applied.
     pub index: u64,
+    /// The number of this step: more than that of any step before it, in all of the cluster's
+    /// life. An entry carries many calls, and each of them is a step.
+    pub step: u64,
     /// The time of the leader that proposed the entry, milliseconds since 1970, never going back.
     pub time_ms: u64,
+    /// What deadlines are measured by, milliseconds: goes on while there is a leader, stands
+    /// still while there is none, and never jumps, whatever the clocks of the replicas do.
+    pub clock_ms: u64,
+}
+
+/// What an object does besides answering the call that is applied.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Deed {
+    /// That parked call ends so. It must be parked at this object.
+    Answer(CallId, Result<Value, Exception>),
+    /// That session holds something here, once more: its end is to be told.
+    Hold(SessionId),
+    /// It holds something less.
+    Free(SessionId),
+    /// Ring this bell ([`Object::ring`]) at that time of the clock; a bell rings once. One of the
+    /// same number that has not rung is put off or brought forward.
+    Bell(u64, u64),
+    /// That bell shall not ring.
+    Hush(u64),
+    /// Who watches the object shall learn this.
+    Tell(Value),
+}
+
+/// What surrounds a step of an object: when and for whom it is, and what it leads to.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// When.
+    pub moment: Moment,
+    /// For whom, where the step is a call.
+    pub caller: Caller,
+    /// Which call, where the step is one.
+    pub call: CallId,
+    deeds: &'a mut Vec<Deed>,
+}
+
+impl<'a> Context<'a> {
+    /// The surroundings of a call; what it leads to is added to `deeds`.
+    #[must_use]
+    pub const fn new(moment: Moment, call: CallId, thread: u64, deeds: &'a mut Vec<Deed>) -> Self {
+        Self { moment, caller: Caller { session: call.session, thread }, call, deeds }
+    }
+
+    /// Ends a call that is parked at this object.
+    pub fn answer(&mut self, parked: CallId, result: Result<Value, Exception>) {
+        self.deeds.push(Deed::Answer(parked, result));
+    }
+
+    /// Makes sure that the object learns of the end of that session ([`Object::lost`]). Counted:
+    /// to be called once for each thing that the session gets. Parked calls count by themselves.
+    pub fn hold(&mut self, session: SessionId) {
+        self.deeds.push(Deed::Hold(session));
+    }
+
+    /// The session has one thing less; the counterpart of [`Context::hold`]. Not to be called in
+    /// [`Object::lost`] for the session that is lost.
+    pub fn free(&mut self, session: SessionId) {
+        self.deeds.push(Deed::Free(session));
+    }
+
+    /// Has [`Object::ring`] be called with that number once the clock shows `clock_ms`.
+    pub fn bell(&mut self, number: u64, clock_ms: u64) {
+        self.deeds.push(Deed::Bell(number, clock_ms));
+    }
+
+    /// Stops a bell that has not rung.
+    pub fn hush(&mut self, number: u64) {
+        self.deeds.push(Deed::Hush(number));
+    }
+
+    /// Tells who watches the object of a change, in words that its class documents.
+    pub fn tell(&mut self, change: Value) {
+        self.deeds.push(Deed::Tell(change));
+    }
+
+    /// The time of the clock in so many milliseconds; [`u64::MAX`] stands for never.
+    #[must_use]
+    pub const fn after(&self, ms: u64) -> u64 {
+        self.moment.clock_ms.saturating_add(ms)
+    }
+}
+
+/// What a method comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// It returns this.
+    Value(Value),
+    /// It waits. The object remembers [`Context::call`] and ends the call later by
+    /// [`Context::answer`], at the latest when [`Object::timed_out`] is called for it.
+    Parked {
+        /// When, by the clock, it has waited for long enough; `None` for never.
+        until: Option<u64>,
+    },
+}
+
+impl From<Value> for Reply {
+    fn from(value: Value) -> Self {
+        Self::Value(value)
+    }
 }
 
 /// An object that every replica holds a copy of.
 ///
-/// `apply` runs on every replica, in log order. Its result and its effect depend on the object,
-/// the call and the context and on nothing else: no clock, no random number, no file. A copy that
-/// can't keep this promise must panic rather than go on and differ from the others.
+/// `apply` and the other steps run on every replica, in log order. What they return and do depends
+/// on the object, the arguments and the context and on nothing else: no clock, no random number,
+/// no file. A copy that can't keep this promise must panic rather than go on and differ from the
+/// others.
 pub trait Object: Send {
     /// The methods and which of them only read.
     fn interface(&self) -> &'static Interface;
@@ -30,14 +133,45 @@ pub trait Object: Send {
         &mut self,
         method: &str,
         arguments: &Arguments,
-        context: Context,
-    ) -> Result<Value, Exception>;
+        context: &mut Context<'_>,
+    ) -> Result<Reply, Exception>;
 
     /// Runs a method that [`Interface::is_read_only`] says leaves the object as it is.
     ///
     /// # Errors
     /// The exception that the method raised.
     fn read(&self, method: &str, arguments: &Arguments) -> Result<Value, Exception>;
+
+    /// That call, parked here, has waited for long enough: it waits no more, and this is what it
+    /// comes to. It never gets later what it waited for.
+    ///
+    /// # Errors
+    /// The exception that its method raises then.
+    fn timed_out(&mut self, parked: CallId, context: &mut Context<'_>) -> Result<Value, Exception> {
+        self.cancelled(parked, context);
+        Ok(Value::Bool(false))
+    }
+
+    /// Nobody wants the reply of that call any more, which is parked here: it waits no more, and
+    /// never gets what it waited for.
+    fn cancelled(&mut self, _parked: CallId, _context: &mut Context<'_>) {}
+
+    /// That session is over: what it held is released. Its parked calls were
+    /// [cancelled](Object::cancelled) before.
+    fn lost(&mut self, _session: SessionId, _context: &mut Context<'_>) {}
+
+    /// A bell rings that was set by [`Context::bell`].
+    fn ring(&mut self, _bell: u64, _context: &mut Context<'_>) {}
+
+    /// Whether what was given out under that fencing token is still held.
+    fn guards(&self, _token: u64) -> bool {
+        false
+    }
+
+    /// Who has what and who waits, for operators: words that say what each value means.
+    fn describe(&self) -> Vec<(&'static str, Value)> {
+        Vec::new()
+    }
 
     /// The whole state, such that two equal objects give equal bytes.
     fn snapshot(&self) -> Vec<u8>;
@@ -114,6 +248,39 @@ pub enum ParameterKind {
 }
 
 impl Method {
+    /// A method that may change the object, takes nothing and returns `None`.
+    #[must_use]
+    pub fn new(name: &str, doc: &str) -> Self {
+        let (parameters, returns) = (Vec::new(), "None".into());
+        Self { name: name.into(), doc: doc.into(), parameters, returns, read_only: false }
+    }
+
+    /// With one more parameter; `default` and `annotation` are Python source.
+    #[must_use]
+    pub fn takes(mut self, name: &str, annotation: &str, default: Option<&str>) -> Self {
+        self.parameters.push(Parameter {
+            name: name.into(),
+            kind: ParameterKind::PositionalOrKeyword,
+            default: default.map(Into::into),
+            annotation: annotation.into(),
+        });
+        self
+    }
+
+    /// Returns what that annotation says.
+    #[must_use]
+    pub fn returns(mut self, annotation: &str) -> Self {
+        self.returns = annotation.into();
+        self
+    }
+
+    /// Leaves the object as it is.
+    #[must_use]
+    pub const fn reads(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
     /// Binds arguments to the parameters, in their order, as Python does for a function without
     /// stars; `None` where the default holds.
     ///

@@ -198,8 +198,7 @@ mod tests {
     use super::*;
 
     fn call(session: SessionId, sequence: u64, acked: u64) -> Call {
-        let (object, method, arguments) = (String::new(), "increment".into(), Bytes::new());
-        Call { session, sequence, acked, object, method, arguments }
+        Call { session, sequence, acked, method: "increment".into(), ..Call::default() }
     }
 
     fn returned(byte: u8) -> Outcome {

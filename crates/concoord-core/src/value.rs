@@ -82,6 +82,12 @@ pub struct Exception {
 }
 
 impl Exception {
+    /// One of that module with a message.
+    #[must_use]
+    pub fn of(module: &str, name: &str, message: impl Into<String>) -> Self {
+        Self { module: module.into(), ..Self::builtin(name, message) }
+    }
+
     /// One of Python's built-in exceptions with a message.
     #[must_use]
     pub fn builtin(name: &str, message: impl Into<String>) -> Self {
@@ -390,6 +396,30 @@ impl Arguments {
 impl From<BigInt> for Value {
     fn from(int: BigInt) -> Self {
         shrink(int)
+    }
+}
+
+impl From<u64> for Value {
+    fn from(int: u64) -> Self {
+        i64::try_from(int).map_or_else(|_| Self::BigInt(int.into()), Self::Int)
+    }
+}
+
+impl From<usize> for Value {
+    fn from(int: usize) -> Self {
+        Self::from(int as u64)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(bool: bool) -> Self {
+        Self::Bool(bool)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Str(text.into())
     }
 }
 

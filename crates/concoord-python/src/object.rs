@@ -2,8 +2,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use concoord_core::object::{Context, Object};
+use concoord_core::call::CallId;
+use concoord_core::object::{Context, Moment, Object, Reply};
 use concoord_core::objects;
+use concoord_core::value::Exception;
 use pyo3::exceptions::{PyLookupError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
@@ -61,8 +63,19 @@ impl LocalObject {
                 return state.object.read(method, &arguments);
             }
             state.index += 1;
-            let context = Context { index: state.index, time_ms: time_ns / 1_000_000 };
-            state.object.apply(method, &arguments, context)
+            let ms = time_ns / 1_000_000;
+            let moment =
+                Moment { index: state.index, step: state.index, time_ms: ms, clock_ms: ms };
+            let mut deeds = Vec::new();
+            let mut context = Context::new(moment, CallId::default(), 0, &mut deeds);
+            match state.object.apply(method, &arguments, &mut context)? {
+                Reply::Value(value) => Ok(value),
+                Reply::Parked { .. } => {
+                    state.object.cancelled(CallId::default(), &mut context);
+                    let words = "nobody else is there to wait for";
+                    Err(Exception::builtin("RuntimeError", words))
+                }
+            }
         });
         to_python(py, &result.map_err(|exception| raise(py, &exception))?)
     }

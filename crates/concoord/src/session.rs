@@ -543,8 +543,8 @@ impl Session {
             let Some((ticket, method, arguments)) = self.queued.pop_front() else { break };
             self.sequence += 1;
             self.sent_bytes += arguments.len();
-            let (sequence, object) = (self.sequence, String::new());
-            let call = Call { session: id, sequence, acked: 0, object, method, arguments };
+            let sequence = self.sequence;
+            let call = Call { session: id, sequence, method, arguments, ..Call::default() };
             let sent = Sent { ticket: Some(ticket), request: Request::Call(call) };
             self.sent.insert(sequence, sent);
             self.send(now, sequence);

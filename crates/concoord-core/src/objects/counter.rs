@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use num_bigint::BigInt;
 
-use crate::object::{Context, Interface, Method, Object, Parameter, ParameterKind};
+use crate::object::{Context, Interface, Method, Object, Reply};
 use crate::value::{Arguments, Exception, Value};
 
 /// The name of the class.
@@ -20,35 +20,19 @@ static INTERFACE: LazyLock<Interface> = LazyLock::new(|| Interface {
     class: CLASS.into(),
     doc: "A counter: an int of any size, 0 at first.".into(),
     methods: vec![
-        method("__concoordinit__", "Start anew, from `value`.", &[("value", "0")], "None", false),
-        method("increment", "Add `by`.", &[("by", "1")], "None", false),
-        method("decrement", "Subtract `by`.", &[("by", "1")], "None", false),
-        method("getvalue", "Return the value.", &[], "int", true),
-        method("__str__", "Return `The counter value is ` and the value.", &[], "str", true),
+        Method::new("__concoordinit__", "Start anew, from `value`.").takes(
+            "value",
+            "int",
+            Some("0"),
+        ),
+        Method::new("increment", "Add `by`.").takes("by", "int", Some("1")),
+        Method::new("decrement", "Subtract `by`.").takes("by", "int", Some("1")),
+        Method::new("getvalue", "Return the value.").returns("int").reads(),
+        Method::new("__str__", "Return `The counter value is ` and the value.")
+            .returns("str")
+            .reads(),
     ],
 });
-
-fn method(
-    name: &str,
-    doc: &str,
-    parameters: &[(&str, &str)],
-    returns: &str,
-    read_only: bool,
-) -> Method {
-    let parameter = |(name, default): &(&str, &str)| Parameter {
-        name: (*name).into(),
-        kind: ParameterKind::PositionalOrKeyword,
-        default: Some((*default).into()),
-        annotation: "int".into(),
-    };
-    Method {
-        name: name.into(),
-        doc: doc.into(),
-        parameters: parameters.iter().map(parameter).collect(),
-        returns: returns.into(),
-        read_only,
-    }
-}
 
 impl Object for Counter {
     fn interface(&self) -> &'static Interface {
@@ -59,22 +43,19 @@ impl Object for Counter {
         &mut self,
         method: &str,
         arguments: &Arguments,
-        _: Context,
-    ) -> Result<Value, Exception> {
+        _: &mut Context<'_>,
+    ) -> Result<Reply, Exception> {
         match method {
             "increment" => self.value += int_argument(method, arguments, 1)?,
             "decrement" => self.value -= int_argument(method, arguments, 1)?,
             "__concoordinit__" => self.value = int_argument(method, arguments, 0)?,
-            _ => return self.read(method, arguments),
+            _ => return self.read(method, arguments).map(Reply::Value),
         }
-        Ok(Value::None)
+        Ok(Reply::Value(Value::None))
     }
 
     fn read(&self, method: &str, arguments: &Arguments) -> Result<Value, Exception> {
-        let known = INTERFACE.method(method).filter(|method| method.read_only);
-        let known =
-            known.ok_or_else(|| Exception::builtin("AttributeError", no_attribute(method)))?;
-        known.bind("Counter", arguments)?;
+        INTERFACE.given(method, arguments)?;
         Ok(match method {
             "getvalue" => Value::from(self.value.clone()),
             _ => Value::Str(format!("The counter value is {}", self.value)),
@@ -91,42 +72,31 @@ impl Object for Counter {
     }
 }
 
-fn no_attribute(method: &str) -> String {
-    format!("'Counter' object has no attribute '{method}'")
-}
-
 /// The only argument of that method.
 fn int_argument(method: &str, arguments: &Arguments, default: i64) -> Result<BigInt, Exception> {
     if arguments.is_empty() {
         return Ok(default.into());
     }
-    let method = INTERFACE
-        .method(method)
-        .ok_or_else(|| Exception::builtin("AttributeError", no_attribute(method)))?;
-    match method.bind("Counter", arguments)?.first().copied().flatten() {
-        None => Ok(default.into()),
-        Some(Value::Int(int)) => Ok((*int).into()),
-        Some(Value::BigInt(int)) => Ok(int.clone()),
-        Some(Value::Bool(bool)) => Ok(i64::from(*bool).into()),
-        Some(other) => {
-            let words = format!("Counter.{}() takes an int, not {}", method.name, other.kind());
-            Err(Exception::builtin("TypeError", words))
-        }
-    }
+    Ok(INTERFACE.given(method, arguments)?.int(0)?.unwrap_or_else(|| default.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const NOW: Context = Context { index: 1, time_ms: 0 };
+    use crate::call::CallId;
+    use crate::object::Moment;
 
     fn call(
         counter: &mut Counter,
         method: &str,
         positional: Vec<Value>,
     ) -> Result<Value, Exception> {
-        counter.apply(method, &Arguments { positional, keyword: vec![] }, NOW)
+        let mut deeds = Vec::new();
+        let mut context = Context::new(Moment::default(), CallId::default(), 0, &mut deeds);
+        match counter.apply(method, &Arguments { positional, keyword: vec![] }, &mut context)? {
+            Reply::Value(value) => Ok(value),
+            Reply::Parked { .. } => panic!("a counter never waits"),
+        }
     }
 
     #[test]

@@ -182,8 +182,8 @@ impl Replica {
         if bytes > ARGUMENT_BYTES_MAX {
             return Some(Refusal::TooLarge { bytes: bytes as u64, max: ARGUMENT_BYTES_MAX as u64 });
         }
-        if !call.object.is_empty() {
-            return Some(Refusal::NoSuchObject(shorten(&call.object)));
+        if !call.object.is_default() {
+            return Some(Refusal::NoSuchObject(shorten(&call.object.to_string())));
         }
         let interface = self.machine.interface();
         if !is_callable(&call.method) || interface.method(&call.method).is_none() {

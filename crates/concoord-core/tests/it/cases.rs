@@ -59,9 +59,9 @@ fn flood(world: &mut World, node: usize, session: SessionId, calls: u64) {
     world.run_until(end, |_| false);
     world.pause(node, SECOND / 10);
     for sequence in 1..=calls {
-        let (acked, object, method) = (1, String::new(), "append".into());
+        let (acked, method) = (1, "append".into());
         let arguments = Bytes::from(vec![0; ARGUMENT_BYTES_MAX]);
-        let call = Call { session, sequence, acked, object, method, arguments };
+        let call = Call { session, sequence, acked, method, arguments, ..Call::default() };
         world.request(node, 1_000_000, Request::Call(call));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock, Mutex};
 
-use concoord_core::object::{Context, Interface, Method, Object};
+use concoord_core::object::{Context, Interface, Method, Object, Reply};
 use concoord_core::value::{Arguments, Exception, Value};
 
 /// The list that clients append to. The world can look into it.
@@ -20,12 +20,17 @@ impl Object for List {
         &LIST
     }
 
-    fn apply(&mut self, _: &str, arguments: &Arguments, _: Context) -> Result<Value, Exception> {
+    fn apply(
+        &mut self,
+        _: &str,
+        arguments: &Arguments,
+        _: &mut Context<'_>,
+    ) -> Result<Reply, Exception> {
         match arguments.positional.first() {
             Some(Value::Int(item)) => {
                 let mut list = self.0.lock().unwrap();
                 list.push(*item);
-                Ok(Value::Int(list.len() as i64 - 1))
+                Ok(Reply::Value(Value::Int(list.len() as i64 - 1)))
             }
             _ => Err(Exception::builtin("TypeError", "an int is appended")),
         }

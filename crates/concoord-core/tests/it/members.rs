@@ -614,9 +614,8 @@ fn a_leader_that_is_cut_off_answers_nothing_and_says_so() {
                 session: session.unwrap(),
                 sequence,
                 acked: 1,
-                object: String::new(),
                 method: method.into(),
-                arguments: bytes::Bytes::new(),
+                ..concoord_core::call::Call::default()
             };
             world.request(leader, connection, Request::Call(call));
             // At once, while it takes itself for the leader, and when the others have another.

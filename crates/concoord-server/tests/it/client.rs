@@ -104,10 +104,9 @@ impl Client {
         let call = Call {
             session: self.session,
             sequence: self.sequence,
-            acked: 0,
-            object: String::new(),
             method: method.into(),
             arguments,
+            ..Call::default()
         };
         self.send(&Request::Call(call));
         self.sequence

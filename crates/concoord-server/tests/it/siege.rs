@@ -201,10 +201,9 @@ fn call(arguments: Bytes) -> Request {
     Request::Call(Call {
         session: SessionId(1),
         sequence: 1,
-        acked: 0,
-        object: String::new(),
         method: "increment".into(),
         arguments,
+        ..Call::default()
     })
 }
 

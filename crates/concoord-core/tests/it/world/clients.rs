@@ -123,9 +123,9 @@ impl World {
             session: this.session.unwrap(),
             sequence: this.sequence,
             acked: this.sequence,
-            object: String::new(),
             method: method.into(),
             arguments,
+            ..Call::default()
         };
         self.ask(client, Request::Call(call));
     }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use concoord_core::call::{Outcome, Refusal};
-use concoord_core::object::{Context, Object};
+use concoord_core::call::{CallId, Outcome, Refusal};
+use concoord_core::object::{Context, Moment, Object, Reply};
 use concoord_core::replica::{Event, WorkerAction};
 use concoord_core::value::{Arguments, Value};
 use concoord_core::wire::HostedCall;
@@ -81,8 +81,15 @@ impl World {
                     there.worker.stuck = Some(number);
                     Event::HostFailed(number)
                 } else {
-                    let value = list.apply(&method, &arguments, Context { index, time_ms });
-                    Event::Done(vec![(number, Outcome::Returned(value.unwrap().encode().unwrap()))])
+                    let moment = Moment { index, time_ms, ..Moment::default() };
+                    let mut deeds = Vec::new();
+                    let mut context = Context::new(moment, CallId::default(), 0, &mut deeds);
+                    let Reply::Value(value) =
+                        list.apply(&method, &arguments, &mut context).unwrap()
+                    else {
+                        unreachable!("a list never waits")
+                    };
+                    Event::Done(vec![(number, Outcome::Returned(value.encode().unwrap()))])
                 }
             }
             WorkerAction::Read(calls) => {
