@@ -49,7 +49,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 pub(crate) fn hosting() -> Hosting {
-    Hosting::Native(Box::new(Counter::default()))
+    Hosting::native(Box::new(Counter::default()))
 }
 
 pub(crate) fn member(id: u64, durable: bool) -> Member {

@@ -83,7 +83,7 @@ impl Snapshot {
     /// # Errors
     /// If the state is none that this version writes.
     pub fn contents(&self) -> Result<Contents, String> {
-        State::decode(&self.state).map(|state| state.contents())
+        State::decode(&self.state).map(|(state, _)| state.contents())
     }
 
     /// A digest of all of it.

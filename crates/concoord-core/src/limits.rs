@@ -36,6 +36,9 @@ pub const ARGUMENT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of the encoded result of one call; a larger one is an error for that call only.
 pub const RESULT_BYTES_MAX: usize = 4 << 20;
 
+/// Calls that were parked and of which one further call may say that their replies have arrived.
+pub const RECEIVED_MAX: usize = 1024;
+
 /// Bytes of an object's name, and of that of its class.
 pub const NAME_BYTES_MAX: usize = 256;
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::{Call, ConnectionId, SessionId};
+use crate::call::{Call, CallId, ConnectionId, SessionId};
 use crate::limits::ENTRY_BYTES_MAX;
 use crate::view::ReplicaId;
 
@@ -23,6 +23,10 @@ pub enum Command {
     /// Every worker is to become what one would be that takes in a snapshot of here and now, if
     /// none was told so since that entry.
     Settle(u64),
+    /// Nobody wants the reply of that call any more.
+    Cancel(CallId),
+    /// Something is due by the clock of the entry.
+    Wake,
 }
 
 impl Command {
@@ -34,20 +38,31 @@ impl Command {
             | Self::Close(_)
             | Self::Expire(_)
             | Self::Skip(..)
-            | Self::Settle(_) => 32,
+            | Self::Settle(_)
+            | Self::Cancel(_)
+            | Self::Wake => 32,
         }
     }
+}
+
+/// When an entry was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Times {
+    /// See [`Moment::time_ms`](crate::object::Moment::time_ms).
+    pub(crate) time_ms: u64,
+    /// See [`Moment::clock_ms`](crate::object::Moment::clock_ms).
+    pub(crate) clock_ms: u64,
 }
 
 /// Puts commands into entries, each with the number of commands in it. An entry is full once it
 /// is larger than [`ENTRY_BYTES_MAX`]; it is made when it is asked for.
 pub(crate) fn pack(
-    time_ms: u64,
+    times: Times,
     mut commands: &[Command],
 ) -> impl Iterator<Item = (Vec<u8>, usize)> {
     std::iter::from_fn(move || {
         let all = commands.len();
-        let mut entry = postcard::to_stdvec(&time_ms).expect("memory takes all bytes");
+        let mut entry = postcard::to_stdvec(&times).expect("memory takes all bytes");
         while entry.len() <= ENTRY_BYTES_MAX
             && let Some((command, rest)) = commands.split_first()
         {
@@ -73,14 +88,14 @@ pub(crate) fn in_parts(commands: Vec<Command>) -> impl Iterator<Item = Vec<Comma
     })
 }
 
-/// The time of an entry, and its commands in order.
+/// The times of an entry, and its commands in order.
 ///
 /// # Panics
 /// If the bytes were not made by [`pack`]: entries reach the log through leaders alone, and a
 /// replica that can't read what the others can must not go on.
-pub(crate) fn unpack(mut entry: &[u8]) -> (u64, impl Iterator<Item = Command>) {
+pub(crate) fn unpack(mut entry: &[u8]) -> (Times, impl Iterator<Item = Command>) {
     const PROMISE: &str = "an entry is what a leader of this version packed";
-    let (time_ms, rest) = postcard::take_from_bytes::<u64>(entry).expect(PROMISE);
+    let (times, rest) = postcard::take_from_bytes(entry).expect(PROMISE);
     entry = rest;
     let commands = std::iter::from_fn(move || {
         let (command, rest) =
@@ -88,24 +103,26 @@ pub(crate) fn unpack(mut entry: &[u8]) -> (u64, impl Iterator<Item = Command>) {
         entry = rest;
         Some(command)
     });
-    (time_ms, commands)
+    (times, commands)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TIMES: Times = Times { time_ms: 7, clock_ms: 3 };
+
     #[test]
     fn commands_come_back_in_order_whatever_the_cut() {
         let commands: Vec<Command> =
             (0..100_000).map(|number| Command::Close(SessionId(number))).collect();
-        let entries: Vec<_> = pack(7, &commands).collect();
+        let entries: Vec<_> = pack(TIMES, &commands).collect();
         assert!(entries.len() > 1);
         let mut back = Vec::new();
         for (entry, _) in &entries {
             assert!(entry.len() <= ENTRY_BYTES_MAX + 16);
-            let (time_ms, commands) = unpack(entry);
-            assert_eq!(time_ms, 7);
+            let (times, commands) = unpack(entry);
+            assert_eq!(times, TIMES);
             back.extend(commands);
         }
         assert_eq!(back, commands);

@@ -1,81 +1,92 @@
-//! The replicated state: the object, the sessions, the view, and how the log changes them.
+//! The replicated state: the objects, the sessions, the view, and how the log changes them.
 //!
 //! Everything here is the same on every replica that has applied as much, but for calls that a
 //! worker has not finished.
 
+mod directory;
+mod native;
+mod state;
+mod waits;
+mod watches;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::call::{Call, CallId, ConnectionId, Outcome, Refusal, SessionId};
-use crate::durable::{Contents, Snapshot};
-use crate::limits::RESULT_BYTES_MAX;
+use self::directory::Place;
+pub(crate) use self::directory::{ObjectId, is_meta};
+use self::native::Natives;
+pub(crate) use self::state::{Frozen, State};
+use crate::call::{Call, CallId, ConnectionId, ObjectName, Outcome, Refusal, SessionId};
+use crate::durable::Snapshot;
 use crate::log::Command;
-use crate::object::{Context, Interface, Moment, Object, Reply};
-use crate::planted;
-use crate::session::{Fate, Sessions, Verdict};
-use crate::value::{Arguments, Exception, Value};
+use crate::object::{Interface, Moment, Object};
+use crate::objects;
+use crate::session::{Fate, Verdict};
 use crate::view::{ReplicaId, View};
-use crate::wire::HostedCall;
+use crate::wire::{CANCEL, Done, HostedCall, LOST, REMOVE, WAKE};
 
-/// The object, and where it lives.
-pub enum Hosting {
-    /// In this process.
-    Native(Box<dyn Object>),
-    /// In a worker, which does what [`Action::Worker`](crate::replica::Action::Worker) says. It
-    /// has loaded the object already and this is what it said.
-    Worker(Interface),
+/// What a cluster hosts beside the objects that come ready-made.
+pub struct Hosting {
+    /// The object that the cluster is started with, where it lives in this process.
+    pub object: Option<Box<dyn Object>>,
+    /// The classes of the worker, which does what
+    /// [`Action::Worker`](crate::replica::Action::Worker) says, as it told after it had loaded
+    /// them. Without an object above, the first is that of the object that the cluster is started
+    /// with.
+    pub worker: Vec<Interface>,
 }
 
 impl Hosting {
-    /// What the object offers.
+    /// An object in this process, and nothing in a worker.
+    #[must_use]
+    pub fn native(object: Box<dyn Object>) -> Self {
+        Self { object: Some(object), worker: Vec::new() }
+    }
+
+    /// Objects of these classes in a worker.
+    #[must_use]
+    pub const fn worker(classes: Vec<Interface>) -> Self {
+        Self { object: None, worker: classes }
+    }
+
+    /// What the object offers that the cluster is started with.
+    ///
+    /// # Panics
+    /// If there is none.
     #[must_use]
     pub fn interface(&self) -> &Interface {
-        match self {
-            Self::Native(object) => object.interface(),
-            Self::Worker(interface) => interface,
-        }
+        let hosted = || self.worker.first().expect("a cluster is started with an object");
+        self.object.as_ref().map_or_else(hosted, |object| object.interface())
     }
 }
 
 pub(crate) struct Machine {
-    hosting: Hosting,
+    /// Of the object that the cluster is started with.
+    interface: Interface,
+    /// What the worker hosts.
+    hosts: Vec<Interface>,
+    natives: Natives,
     pub(crate) state: State,
     /// Calls with the worker, by the number they were given to it under.
     hosted: BTreeMap<u64, Hosted>,
     given: u64,
-}
-
-/// What a snapshot holds besides the object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct State {
-    pub(crate) view: View,
-    pub(crate) sessions: Sessions,
-    /// The time of the last entry.
-    pub(crate) time_ms: u64,
-    /// Calls that ran.
-    pub(crate) calls: u64,
-    /// A digest of all outcomes, in whatever order they came: a call that is skipped ends before
-    /// those that a slow worker has yet to run.
-    outcomes: u64,
-    /// The last entry after which all workers settled their state.
-    pub(crate) settled: u64,
+    /// When the next timer of the worker is due, as far as it has said.
+    worker_due: Option<u64>,
 }
 
 /// A call that the worker runs.
 #[derive(Clone, Copy)]
 struct Hosted {
     index: u64,
-    session: SessionId,
-    sequence: u64,
+    call: CallId,
 }
 
 /// What applying an entry leads to outside of the state.
 pub(crate) enum Effect {
     Opened(ReplicaId, ConnectionId, Result<SessionId, Refusal>),
     Replied(SessionId, u64, Outcome),
+    Parked(SessionId, u64),
     Ended(SessionId, Ending),
     /// The worker shall run this call of the entry; those of one entry belong together.
     Host(HostedCall),
@@ -83,8 +94,8 @@ pub(crate) enum Effect {
     Skip(u64),
     /// After this entry the worker shall settle its state.
     Settle,
-    /// That call has run here, and the log has decided that it runs nowhere.
-    Astray(SessionId, u64),
+    /// A call has run here, and the log has decided that it runs nowhere.
+    Astray,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -95,34 +106,58 @@ pub(crate) enum Ending {
 
 impl Machine {
     pub(crate) fn new(hosting: Hosting, view: View) -> Self {
-        let state = State {
-            view,
-            sessions: Sessions::default(),
-            time_ms: 0,
-            calls: 0,
-            outcomes: 0,
-            settled: 0,
-        };
-        Self { hosting, state, hosted: BTreeMap::new(), given: 0 }
+        Self {
+            interface: hosting.interface().clone(),
+            hosts: hosting.worker,
+            natives: Natives::new(hosting.object),
+            state: State::new(view),
+            hosted: BTreeMap::new(),
+            given: 0,
+            worker_due: None,
+        }
     }
 
-    pub(crate) fn interface(&self) -> &Interface {
-        self.hosting.interface()
+    /// What the object offers that the cluster was started with.
+    pub(crate) const fn interface(&self) -> &Interface {
+        &self.interface
     }
 
-    /// Applies a command of the entry at `index`.
-    pub(crate) fn apply(&mut self, index: u64, command: Command, mut then: impl FnMut(Effect)) {
+    /// What objects of that class offer; the empty name is that of the class above.
+    pub(crate) fn interface_of(&self, class: &str) -> Option<&Interface> {
+        if class.is_empty() || class == self.interface.class {
+            return Some(&self.interface);
+        }
+        let hosted = self.hosts.iter().find(|interface| interface.class == class);
+        hosted.or_else(|| objects::interface(class))
+    }
+
+    /// An entry begins, of that time: what is due by its clock is done first.
+    pub(crate) fn begin(
+        &mut self,
+        index: u64,
+        time_ms: u64,
+        clock_ms: u64,
+        then: &mut impl FnMut(Effect),
+    ) {
+        self.state.time_ms = self.state.time_ms.max(time_ms);
+        self.state.clock_ms = self.state.clock_ms.max(clock_ms);
+        self.ring_due(index, then);
+    }
+
+    /// Applies a command of the entry at `index`, which has [begun](Self::begin).
+    pub(crate) fn apply(&mut self, index: u64, command: Command, then: &mut impl FnMut(Effect)) {
         match command {
             Command::Open(replica, connection) => {
                 then(Effect::Opened(replica, connection, self.state.sessions.open()));
             }
             Command::Call(call) => self.apply_call(index, call, then),
+            Command::Cancel(call) => self.cancel(index, call, then),
             Command::Close(session) => {
-                self.state.sessions.close(session);
+                self.end(index, session, then);
                 then(Effect::Ended(session, Ending::Closed));
             }
             Command::Expire(session) => {
-                if self.state.sessions.close(session) {
+                if self.end(index, session, then) {
                     then(Effect::Ended(session, Ending::Expired));
                 }
             }
@@ -133,200 +168,277 @@ impl Machine {
                 }
             }
             Command::Skip(session, sequence) => {
-                let is_it = |call: &Hosted| (call.session, call.sequence) == (session, sequence);
-                if let Some((number, _)) = self.hosted.iter().find(|(_, call)| is_it(call)) {
+                let call = CallId { session, sequence };
+                if let Some((number, _)) = self.hosted.iter().find(|(_, it)| it.call == call) {
                     then(Effect::Skip(*number));
-                } else if self.state.sessions.fate(session, sequence) == Fate::Ran {
-                    then(Effect::Astray(session, sequence));
+                } else if self.fate(session, sequence) == Fate::Ran {
+                    then(Effect::Astray);
+                }
+            }
+            Command::Wake => {
+                // Natives' timers have rung as the entry began.
+                if !self.hosts.is_empty() {
+                    self.host_step(index, SessionId(0), WAKE, then);
                 }
             }
         }
     }
 
-    fn apply_call(&mut self, index: u64, call: Call, mut then: impl FnMut(Effect)) {
+    fn apply_call(&mut self, index: u64, call: Call, then: &mut impl FnMut(Effect)) {
         let (session, sequence) = (call.session, call.sequence);
         match self.state.sessions.admit(&call) {
             Verdict::Answer(outcome) => then(Effect::Replied(session, sequence, outcome)),
             Verdict::Wait => {}
-            Verdict::Run => {
-                let moment = Moment { index, time_ms: self.state.time_ms, ..Moment::default() };
-                if let Hosting::Native(object) = &mut self.hosting {
-                    let mut deeds = Vec::new();
-                    let id = CallId { session, sequence };
-                    let mut context = Context::new(moment, id, call.thread, &mut deeds);
-                    let outcome = run(&call, |arguments| {
-                        match object.apply(&call.method, arguments, &mut context)? {
-                            Reply::Value(value) => Ok(value),
-                            Reply::Parked { .. } => Ok(Value::None),
-                        }
-                    });
-                    self.state.finish(session, sequence, &outcome);
-                    then(Effect::Replied(session, sequence, outcome));
-                } else {
-                    self.state.sessions.running(session, sequence);
-                    let number = self.number();
-                    self.hosted.insert(number, Hosted { index, session, sequence });
-                    then(Effect::Host(HostedCall {
-                        number,
-                        method: call.method,
-                        arguments: call.arguments,
-                    }));
+            Verdict::Parked => then(Effect::Parked(session, sequence)),
+            Verdict::Run => match self.place(&call) {
+                Err(refusal) => {
+                    let outcome = Outcome::Refused(refusal);
+                    self.finish(call.id(), &outcome, then);
                 }
-            }
+                Ok(_) if is_meta(&call.method) => self.apply_meta(index, &call, then),
+                Ok(Place::Native) => self.apply_native(index, &call, then),
+                Ok(Place::Worker) => self.host(index, call, then),
+            },
         }
     }
 
+    /// Where the call's object lives, and whether its guard holds.
+    fn place(&self, call: &Call) -> Result<Place, Refusal> {
+        if let Some(guard) = &call.guard
+            && !self.guards(&guard.object, guard.token)
+        {
+            let (object, token) = (guard.object.to_string(), guard.token);
+            return Err(Refusal::Fenced { object, token });
+        }
+        self.place_of(&call.object.class).ok_or_else(|| unknown(&call.object))
+    }
+
+    /// Gives the call to the worker.
+    fn host(&mut self, index: u64, call: Call, then: &mut impl FnMut(Effect)) {
+        let id = call.id();
+        self.state.step += 1;
+        self.tell_call(&call, then);
+        if let Err(refusal) = self.object_id(&call.object) {
+            return self.finish(id, &Outcome::Refused(refusal), then);
+        }
+        self.state.sessions.running(id.session, id.sequence);
+        let number = self.number();
+        self.hosted.insert(number, Hosted { index, call: id });
+        then(Effect::Host(HostedCall {
+            number,
+            call: id,
+            thread: call.thread,
+            object: call.object,
+            method: call.method,
+            arguments: call.arguments,
+        }));
+    }
+
+    /// Has the worker do something that no client called for.
+    fn host_step(
+        &mut self,
+        index: u64,
+        session: SessionId,
+        method: &str,
+        then: &mut impl FnMut(Effect),
+    ) {
+        let call = CallId { session, sequence: 0 };
+        self.host_as(index, call, ObjectName::default(), method, then);
+    }
+
+    /// Has the worker forget an object.
+    fn host_removal(&mut self, index: u64, object: ObjectName, then: &mut impl FnMut(Effect)) {
+        self.host_as(index, CallId::default(), object, REMOVE, then);
+    }
+
+    /// The same, about a call. Where a worker dies of it, it goes by the number of its step.
+    fn host_as(
+        &mut self,
+        index: u64,
+        call: CallId,
+        object: ObjectName,
+        method: &str,
+        then: &mut impl FnMut(Effect),
+    ) {
+        self.state.step += 1;
+        let number = self.number();
+        let step = CallId { session: SessionId(0), sequence: self.state.step };
+        self.hosted.insert(number, Hosted { index, call: step });
+        then(Effect::Host(HostedCall {
+            number,
+            call,
+            thread: 0,
+            object,
+            method: method.into(),
+            arguments: Bytes::new(),
+        }));
+    }
+
     /// The next number for the worker.
-    pub(crate) fn number(&mut self) -> u64 {
+    pub(crate) const fn number(&mut self) -> u64 {
         self.given += 1;
         self.given
     }
 
-    /// The worker has finished a call; `None` if that number was no call of the log. While a
-    /// snapshot is being made, its part of the state is kept up to date as well.
+    /// The worker has done something. While a snapshot is being made, its part of the state is
+    /// kept up to date as well. Says what clients are to be told; `None` for the number of a read.
     pub(crate) fn done(
         &mut self,
-        number: u64,
-        outcome: &Outcome,
+        done: Done,
         frozen: Option<&mut State>,
-    ) -> Option<(SessionId, u64)> {
-        let call = self.hosted.remove(&number)?;
-        self.state.finish(call.session, call.sequence, outcome);
-        if let Some(frozen) = frozen {
-            frozen.finish(call.session, call.sequence, outcome);
+    ) -> Option<Option<Effect>> {
+        let number = done.number();
+        let call = match self.hosted.get(&number) {
+            Some(hosted) => hosted.call,
+            None => return None,
+        };
+        if done.is_last() {
+            self.hosted.remove(&number);
         }
-        Some((call.session, call.sequence))
+        let states = std::iter::once(&mut self.state).chain(frozen);
+        let effect = match done {
+            Done::Ended(..) | Done::Parked(_) if call.session.0 == 0 => {
+                let crashed = Done::Ended(number, Outcome::Refused(Refusal::ObjectCrashed));
+                if done == crashed {
+                    states.for_each(|state| state.skipped(call.sequence));
+                }
+                return Some(None);
+            }
+            Done::Ended(_, outcome) => {
+                states.for_each(|state| state.finish(call, &outcome));
+                Effect::Replied(call.session, call.sequence, outcome)
+            }
+            Done::Parked(_) => {
+                states.for_each(|state| {
+                    state.sessions.parked_late(call.session, call.sequence);
+                });
+                Effect::Parked(call.session, call.sequence)
+            }
+            Done::Woken(_, call, outcome) => {
+                states.for_each(|state| state.wake(call, &outcome));
+                Effect::Replied(call.session, call.sequence, outcome)
+            }
+        };
+        Some(Some(effect))
+    }
+
+    /// When the next timer of the worker is due.
+    pub(crate) const fn worker_is_due(&mut self, at: Option<u64>) {
+        self.worker_due = at;
+    }
+
+    /// When something is due that an entry must bring.
+    pub(crate) fn due(&self) -> Option<u64> {
+        self.state.waits.next().into_iter().chain(self.worker_due).min()
     }
 
     /// The call that the worker has under that number.
     pub(crate) fn hosted(&self, number: u64) -> Option<(SessionId, u64)> {
-        self.hosted.get(&number).map(|call| (call.session, call.sequence))
+        self.hosted.get(&number).map(|hosted| (hosted.call.session, hosted.call.sequence))
     }
 
     /// How that call ended here.
     pub(crate) fn fate(&self, session: SessionId, sequence: u64) -> Fate {
-        let is_it = |call: &Hosted| (call.session, call.sequence) == (session, sequence);
-        if self.hosted.values().any(is_it) {
+        let call = CallId { session, sequence };
+        if self.hosted.values().any(|hosted| hosted.call == call) {
             return Fate::Unknown;
+        }
+        if session.0 == 0 {
+            return self.state.fate_of_step(sequence);
         }
         self.state.sessions.fate(session, sequence)
     }
 
     /// The last entry whose calls have all run, given the last one that was applied.
     pub(crate) fn finished(&self, applied: u64) -> u64 {
-        self.hosted.first_key_value().map_or(applied, |(_, call)| call.index - 1)
+        self.hosted.first_key_value().map_or(applied, |(_, hosted)| hosted.index - 1)
     }
 
-    /// Answers a read-only call of an object that lives here; `None` where a worker must.
-    pub(crate) fn read(&self, call: &Call) -> Option<Outcome> {
-        if !self.state.sessions.contains(call.session) {
-            return Some(Outcome::Refused(Refusal::SessionExpired));
-        }
-        match &self.hosting {
-            Hosting::Native(object) => {
-                Some(run(call, |arguments| object.read(&call.method, arguments)))
-            }
-            Hosting::Worker(_) => None,
-        }
+    /// Whether a worker must be asked for the objects' state, too.
+    pub(crate) fn has_worker(&self) -> bool {
+        !self.hosts.is_empty()
     }
 
-    /// The object, written down, if it lives here.
-    pub(crate) fn object(&self) -> Option<Bytes> {
-        match &self.hosting {
-            Hosting::Native(object) => Some(object.snapshot().into()),
-            Hosting::Worker(_) => None,
-        }
+    /// The state at this moment, but for what a worker has.
+    pub(crate) fn freeze(&self) -> Frozen {
+        Frozen { state: self.state.clone(), natives: self.natives.encode() }
     }
 
-    /// Becomes the state of a snapshot. Returns the object's part where a worker must take it.
+    /// Becomes the state of a snapshot. Returns the part that a worker must take.
     pub(crate) fn restore(&mut self, snapshot: &Snapshot) -> Result<Option<Bytes>, String> {
-        let state = State::decode(&snapshot.state)?;
+        let (state, natives) = State::decode(&snapshot.state)?;
+        let class = |id: ObjectId| state.directory.name(id).map(|name| name.class.as_str());
+        self.natives.restore(natives, class)?;
         self.hosted.clear();
-        let mut for_worker = None;
-        match (&mut self.hosting, &snapshot.object) {
-            (Hosting::Native(native), Some(object)) => native.restore(object)?,
-            (Hosting::Worker(_), Some(object)) => for_worker = Some(object.clone()),
-            // As it was loaded: a snapshot without an object is the first thing that is taken in.
-            (_, None) => {}
-        }
+        self.worker_due = None;
         self.state = state;
-        Ok(for_worker)
+        Ok(snapshot.object.clone())
     }
 
-    /// A digest of the whole state; of a worker's object, of all that it ever answered.
-    pub(crate) fn digest(&self) -> u64 {
-        let sessions = xxh3_64_with_seed(
-            &self.state.sessions.opened().to_le_bytes(),
-            self.state.sessions.len() as u64,
-        );
-        let object = match &self.hosting {
-            Hosting::Native(object) => xxh3_64_with_seed(&object.snapshot(), sessions),
-            Hosting::Worker(_) => sessions,
-        };
-        xxh3_64_with_seed(&self.state.outcomes.to_le_bytes(), object)
-    }
-}
-
-impl State {
-    pub(crate) fn decode(state: &[u8]) -> Result<Self, String> {
-        postcard::from_bytes(state).map_err(|error| format!("the snapshot can't be read: {error}"))
+    /// Where in the history the next step is.
+    fn moment(&mut self, index: u64) -> Moment {
+        self.state.step += 1;
+        let State { step, time_ms, clock_ms, .. } = self.state;
+        Moment { index, step, time_ms, clock_ms }
     }
 
-    pub(crate) fn contents(self) -> Contents {
-        let Self { view, sessions, time_ms, calls, .. } = self;
-        Contents { view, sessions: sessions.len(), calls, time_ms }
+    /// That call has ended.
+    fn finish(&mut self, call: CallId, outcome: &Outcome, then: &mut impl FnMut(Effect)) {
+        self.state.finish(call, outcome);
+        then(Effect::Replied(call.session, call.sequence, outcome.clone()));
     }
 
-    pub(crate) fn encode(&self) -> Bytes {
-        if planted::is("snapshot-without-sessions") {
-            let mut bare = self.clone();
-            bare.sessions.forget();
-            return postcard::to_stdvec(&bare).expect("memory takes all bytes").into();
+    /// That call, which was parked, has ended.
+    fn wake(&mut self, call: CallId, outcome: Outcome, then: &mut impl FnMut(Effect)) {
+        self.state.wake(call, &outcome);
+        then(Effect::Replied(call.session, call.sequence, outcome));
+    }
+
+    /// Nobody wants the reply of that call any more.
+    fn cancel(&mut self, index: u64, call: CallId, then: &mut impl FnMut(Effect)) {
+        let CallId { session, sequence } = call;
+        if !self.state.sessions.contains(session) {
+            let outcome = Outcome::Refused(Refusal::SessionExpired);
+            return then(Effect::Replied(session, sequence, outcome));
         }
-        postcard::to_stdvec(self).expect("memory takes all bytes").into()
+        if self.state.waits.is_parked(call) {
+            self.unpark(index, call, then);
+            self.wake(call, Outcome::Refused(Refusal::Cancelled), then);
+        } else if self.state.sessions.forestall(session, sequence) {
+            let outcome = Outcome::Refused(Refusal::Cancelled);
+            then(Effect::Replied(session, sequence, outcome));
+        } else if self.has_worker() {
+            self.host_as(index, call, ObjectName::default(), CANCEL, then);
+        }
+        if let Some(outcome) = self.state.sessions.outcome(session, sequence) {
+            then(Effect::Replied(session, sequence, outcome.clone()));
+        }
     }
 
-    fn finish(&mut self, session: SessionId, sequence: u64, outcome: &Outcome) {
-        self.calls += 1;
-        let (kind, bytes): (u64, &[u8]) = match outcome {
-            Outcome::Returned(bytes) => (1, bytes),
-            Outcome::Raised(bytes) => (2, bytes),
-            Outcome::Refused(_) => (3, &[]),
-        };
-        let seed = session.0.rotate_left(32) ^ sequence.rotate_left(2) ^ kind;
-        self.outcomes = self.outcomes.wrapping_add(xxh3_64_with_seed(bytes, seed));
-        self.sessions.done(session, sequence, outcome);
-    }
-}
-
-/// Decodes, runs, encodes: a call never ends in anything but an outcome.
-fn run(call: &Call, method: impl FnOnce(&Arguments) -> Result<Value, Exception>) -> Outcome {
-    let arguments = match Arguments::decode(&call.arguments) {
-        Ok(arguments) => arguments,
-        Err(error) => return Outcome::Refused(Refusal::Malformed(error.to_string())),
-    };
-    match method(&arguments) {
-        Ok(Value::None) => Outcome::Returned(Bytes::from_static(&[0xf6])),
-        Ok(value) => match value.encode() {
-            Ok(bytes) if bytes.len() <= RESULT_BYTES_MAX => Outcome::Returned(bytes),
-            Ok(bytes) => {
-                let words = format!(
-                    "the result takes {} bytes, {RESULT_BYTES_MAX} is the most",
-                    bytes.len()
-                );
-                raised(Exception::builtin("ValueError", words))
-            }
-            Err(error) => raised(Exception::builtin("ValueError", error.to_string())),
-        },
-        Err(exception) => raised(exception),
+    /// Ends a session: all that it held is released. False if there was none.
+    fn end(&mut self, index: u64, session: SessionId, then: &mut impl FnMut(Effect)) -> bool {
+        if !self.state.sessions.close(session) {
+            return false;
+        }
+        for call in self.state.waits.of_session(session) {
+            self.unpark(index, call, then);
+        }
+        self.state.watches.end_session(session);
+        for object in self.state.waits.take_held(session) {
+            self.lose(index, object, session, then);
+        }
+        if self.has_worker() {
+            self.host_step(index, session, LOST, then);
+        }
+        true
     }
 }
 
-fn raised(exception: Exception) -> Outcome {
-    let encoded = Value::Exception(Box::new(exception)).encode();
-    let too_deep = || {
-        Value::Exception(Box::new(Exception::builtin("ValueError", "the exception nests too deep")))
-            .encode()
-    };
-    Outcome::Raised(encoded.or_else(|_| too_deep()).expect("a flat exception can be encoded"))
+/// Why there is no such object.
+pub(crate) fn unknown(object: &ObjectName) -> Refusal {
+    Refusal::NoSuchObject(format!(
+        "the cluster hosts no objects of {}: replicas are started with -o for each class that \
+         does not come with ConCoord",
+        object.class.chars().take(64).collect::<String>()
+    ))
 }

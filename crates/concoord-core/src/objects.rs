@@ -1,9 +1,12 @@
 //! The objects that come ready-made, by the name that `-o` takes.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::object::Object;
+use crate::object::{Interface, Object};
 
 pub mod counter;
 mod given;
@@ -19,6 +22,14 @@ pub fn stock(class: &str) -> Option<Box<dyn Object>> {
         lock::CLASS => Box::new(lock::Lock::default()),
         _ => return None,
     })
+}
+
+/// What objects of that class offer; `None` if it is none of ours.
+pub(crate) fn interface(class: &str) -> Option<&'static Interface> {
+    static INTERFACES: LazyLock<BTreeMap<&str, &'static Interface>> = LazyLock::new(|| {
+        STOCK.iter().filter_map(|class| Some((*class, stock(class)?.interface()))).collect()
+    });
+    INTERFACES.get(class).copied()
 }
 
 /// The names that [`stock`] knows.

@@ -23,21 +23,24 @@ use self::disk::{Disk, written};
 use self::members::Watch;
 use self::orders::Orders;
 use self::settling::Settling;
-use crate::call::{ConnectionId, Outcome};
+use crate::call::ConnectionId;
 use crate::consensus::{
     Consensus, Cut, Decided, GENESIS, Progress, Random, Recovery, Replayed, Timing,
 };
 use crate::durable::{Persist, Recovered, Snapshot};
-use crate::log::{Command, in_parts, unpack};
+use crate::log::{Command, Times, in_parts, unpack};
 pub use crate::machine::Hosting;
-use crate::machine::{Effect, Machine, State};
+use crate::machine::{Effect, Frozen, Machine};
 use crate::planted;
 use crate::snapshot::About;
 use crate::view::{Branch, Cause, ClusterId, Member, Process, ReplicaId, Role, Standing, View};
-use crate::wire::{Answer, HostedCall, PeerMessage, Purpose, Request, Status, Welcome};
+use crate::wire::{Answer, Done, HostedCall, PeerMessage, Purpose, Request, Status, Welcome};
 
 /// Entries that a durable leader proposes ahead of their decision, unless they are full.
 const UNDECIDED_MAX: u64 = 2;
+
+/// How long the log may take to bring the time to objects before it is asked again.
+const WAKE_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a replica is started with.
 #[derive(Clone, Debug)]
@@ -104,8 +107,8 @@ pub enum Event {
     /// A replica at that address, reached with [`Purpose::Stream`] or [`Purpose::Greet`],
     /// answered our hello.
     Welcomed(SocketAddr, Welcome),
-    /// The worker has done these calls.
-    Done(Vec<(u64, Outcome)>),
+    /// The worker has done these calls; the next of its timers is due then, by the clock.
+    Done(Vec<Done>, Option<u64>),
     /// The worker died of this call, or did not come back from it, and did so again when it was
     /// tried once more.
     HostFailed(u64),
@@ -178,6 +181,7 @@ pub enum WorkerAction {
     Apply {
         index: u64,
         time_ms: u64,
+        clock_ms: u64,
         calls: Vec<HostedCall>,
     },
     Read(Vec<HostedCall>),
@@ -267,12 +271,17 @@ pub struct Replica {
     /// Lost addresses where somebody else lives, and since when that is known.
     declined: BTreeMap<SocketAddr, Duration>,
     rate: Rate,
+    /// At a leader: what the objects' clock showed, and when that was; of which term.
+    clock: (u64, Duration),
+    clock_term: u64,
+    /// What was due when the log was last asked to bring the time, and when that was.
+    woken: Option<(u64, Duration)>,
 }
 
 struct Freezing {
     number: u64,
     cut: Cut,
-    state: State,
+    state: Frozen,
     /// It is to be kept on the disk.
     save: bool,
 }
@@ -339,6 +348,9 @@ impl Replica {
             unasked: BTreeSet::new(),
             declined: BTreeMap::new(),
             rate: Rate::default(),
+            clock: (0, Duration::ZERO),
+            clock_term: 0,
+            woken: None,
             config,
         }
     }
@@ -404,7 +416,7 @@ impl Replica {
             Event::Fenced(number, result) => self.fenced(number, result),
             Event::SnapshotSent(id, arrived) => self.consensus.snapshot_sent(id, arrived),
             Event::Welcomed(address, welcome) => self.welcomed(address, welcome),
-            Event::Done(outcomes) => self.done(outcomes),
+            Event::Done(done, due) => self.done(done, due),
             Event::HostFailed(number) => self.host_failed(number),
             Event::Snapshot(number, result) => self.frozen(number, result),
             Event::Unsettled(number) => self.unsettled(number),
@@ -500,9 +512,10 @@ impl Replica {
             {
                 return;
             }
-            let time_ms = self.machine.state.time_ms.max(self.wall_ms);
+            let times = self.times();
+            self.wake_objects(times.clock_ms);
             let mut proposed = 0;
-            for (entry, commands) in self.clients.pack(time_ms) {
+            for (entry, commands) in self.clients.pack(times) {
                 // Refused while too much is undecided: the rest waits for the next turn.
                 if !self.consensus.propose(entry) {
                     break;
@@ -541,51 +554,89 @@ impl Replica {
         }
     }
 
+    /// What an entry carries that is made now.
+    fn times(&mut self) -> Times {
+        let state = &self.machine.state;
+        // A leader goes on from where the log is: the clock stands still while nobody leads, and
+        // the clocks of the replicas need not agree.
+        let (base, since) = self.clock;
+        let gone = u64::try_from(self.now.saturating_sub(since).as_millis()).unwrap_or(0);
+        if base.saturating_add(gone) < state.clock_ms || self.clock_term != self.consensus.term() {
+            self.clock = (state.clock_ms, self.now);
+            self.clock_term = self.consensus.term();
+        }
+        let (base, since) = self.clock;
+        let gone = u64::try_from((self.now - since).as_millis()).unwrap_or(0);
+        Times { time_ms: state.time_ms.max(self.wall_ms), clock_ms: base.saturating_add(gone) }
+    }
+
+    /// Has the log bring the time to objects for which something is due.
+    fn wake_objects(&mut self, clock_ms: u64) {
+        let due = self.machine.due().filter(|due| *due <= clock_ms);
+        let again =
+            |(at, asked): &(u64, Duration)| Some(*at) == due && *asked + WAKE_AGAIN > self.now;
+        if let Some(due) = due.filter(|_| !self.woken.as_ref().is_some_and(again)) {
+            self.woken = Some((due, self.now));
+            self.clients.enqueue([Command::Wake], self.now);
+        }
+    }
+
     fn apply_entry(&mut self, index: u64, data: &[u8]) {
-        let (time_ms, commands) = unpack(data);
-        self.machine.state.time_ms = self.machine.state.time_ms.max(time_ms);
-        let mut calls = Vec::new();
-        let (mut astray, mut settles) = (None, false);
+        let (times, commands) = unpack(data);
         let mut commands: Vec<_> = commands.collect();
         if planted::is("entry-reordered") && self.config.member.id.0 & 2 > 0 {
             commands.reverse();
         }
+        let Self { clients, actions, machine, now, .. } = self;
+        let (now, me) = (*now, self.config.member.id);
+        let mut calls = Calls { index, of: Vec::new(), times };
+        let (mut astray, mut settles) = (false, false);
+        let mut then = |effect, clients: &mut Clients| match effect {
+            Effect::Host(call) => calls.of.push(call),
+            Effect::Skip(number) => {
+                // What the worker is to skip may be in this very entry, before it.
+                calls.flush(actions);
+                actions.push(Action::Worker(WorkerAction::Skip(number)));
+            }
+            Effect::Astray => astray = true,
+            Effect::Settle => settles = true,
+            effect @ (Effect::Opened(..)
+            | Effect::Replied(..)
+            | Effect::Parked(..)
+            | Effect::Ended(..)) => clients.effect(effect, me, now, actions),
+        };
+        machine.begin(index, times.time_ms, times.clock_ms, &mut |effect| then(effect, clients));
         for command in commands {
-            let (clients, actions, now, me) =
-                (&mut self.clients, &mut self.actions, self.now, self.config.member.id);
             if let Command::Call(call) = &command {
                 clients.logged(call);
             }
-            self.machine.apply(index, command, |effect| match effect {
-                Effect::Host(call) => calls.push(call),
-                Effect::Skip(number) => {
-                    // What the worker is to skip may be in this very entry, before it.
-                    flush_hosted(index, time_ms, &mut calls, actions);
-                    actions.push(Action::Worker(WorkerAction::Skip(number)));
-                }
-                Effect::Astray(session, sequence) => astray = Some((session, sequence)),
-                Effect::Settle => settles = true,
-                effect @ (Effect::Opened(..) | Effect::Replied(..) | Effect::Ended(..)) => {
-                    clients.effect(effect, me, now, actions);
-                }
-            });
+            machine.apply(index, command, &mut |effect| then(effect, clients));
         }
-        flush_hosted(index, self.machine.state.time_ms, &mut calls, &mut self.actions);
+        calls.flush(actions);
         if settles {
             self.settle(index);
         }
-        self.astray |= astray.is_some();
+        self.astray |= astray;
         self.rejoin_if_astray();
     }
 
-    fn done(&mut self, outcomes: Vec<(u64, Outcome)>) {
-        for (number, outcome) in outcomes {
+    fn done(&mut self, done: Vec<Done>, due: Option<u64>) {
+        self.machine.worker_is_due(due);
+        for done in done {
+            let number = done.number();
             let frozen = self.freezing.as_mut().filter(|freezing| number < freezing.number);
-            match self.machine.done(number, &outcome, frozen.map(|freezing| &mut freezing.state)) {
-                Some((session, sequence)) => {
-                    self.clients.reply(session, sequence, outcome, &mut self.actions);
+            let frozen = frozen.map(|freezing| &mut freezing.state.state);
+            match self.machine.done(done.clone(), frozen) {
+                Some(Some(effect)) => {
+                    let me = self.config.member.id;
+                    self.clients.effect(effect, me, self.now, &mut self.actions);
                 }
-                None => self.clients.reply_read(number, outcome, &mut self.actions),
+                Some(None) => {}
+                None => {
+                    if let Done::Ended(_, outcome) = done {
+                        self.clients.reply_read(number, outcome, &mut self.actions);
+                    }
+                }
             }
         }
     }
@@ -634,7 +685,7 @@ impl Replica {
         let Member { id, durable, .. } = self.config.member;
         let seed = Random(self.config.seed).next();
         self.consensus = Consensus::bootstrap(id, timing, seed, durable, start);
-        let state = self.machine.state.encode();
+        let state = self.machine.freeze().encode();
         let first = Snapshot { index: start.0, term: start.1, state, object };
         if let Some(persist) = self.consensus.persist_first(first) {
             self.persist(persist);
@@ -778,10 +829,20 @@ impl Replica {
     }
 }
 
-/// Gives the worker the calls of one entry.
-fn flush_hosted(index: u64, time_ms: u64, calls: &mut Vec<HostedCall>, actions: &mut Vec<Action>) {
-    if !calls.is_empty() {
-        let calls = std::mem::take(calls);
-        actions.push(Action::Worker(WorkerAction::Apply { index, time_ms, calls }));
+/// The calls of one entry for the worker.
+struct Calls {
+    index: u64,
+    times: Times,
+    of: Vec<HostedCall>,
+}
+
+impl Calls {
+    fn flush(&mut self, actions: &mut Vec<Action>) {
+        if !self.of.is_empty() {
+            let (index, calls) = (self.index, std::mem::take(&mut self.of));
+            let Times { time_ms, clock_ms } = self.times;
+            let apply = WorkerAction::Apply { index, time_ms, clock_ms, calls };
+            actions.push(Action::Worker(apply));
+        }
     }
 }

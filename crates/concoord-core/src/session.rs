@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Call, Outcome, Refusal, SessionId};
-use crate::limits::{SESSION_CALLS_MAX, SESSION_REPLY_BYTES_MAX, SESSIONS_MAX};
+use crate::limits::{SESSION_CALLS_MAX, SESSION_PARKED_MAX, SESSION_REPLY_BYTES_MAX, SESSIONS_MAX};
 use crate::planted;
 
 /// All open sessions.
@@ -25,19 +25,31 @@ pub(crate) struct Sessions {
 struct Session {
     /// Replies below this number have reached the client and are forgotten.
     acked: u64,
-    /// Calls from `acked` on that were applied.
+    /// Calls from `acked` on that were applied, and those before that are or were parked.
     kept: BTreeMap<u64, Kept>,
+    /// Bytes of replies, but for those that came from the worker.
     reply_bytes: usize,
+    /// Calls parked here, or that were and whose replies are kept; not those of a worker.
+    parked: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Kept {
-    /// The worker has it; the outcome follows.
-    Running,
+    /// The worker has it; the outcome follows. Where it was parked and woken and its reply has
+    /// arrived already, since another replica's worker was quicker, the flag says so.
+    Running(bool),
     Done(Outcome),
     /// Came from the worker. Workers finish when they do, so nothing that is decided while
     /// applying may depend on it: its bytes do not count.
     Late(Outcome),
+    /// It waits at its object.
+    Parked,
+    /// It waited, and then ended so. To know that all replies below a number have arrived says
+    /// nothing of this one.
+    Woken(Outcome),
+    /// As the two before, at an object of the worker.
+    LateParked,
+    LateWoken(Outcome),
 }
 
 /// What to do with a call that the log brings.
@@ -49,6 +61,8 @@ pub(crate) enum Verdict {
     Answer(Outcome),
     /// It is running; the reply follows.
     Wait,
+    /// It is parked; the reply follows, whenever that is.
+    Parked,
 }
 
 /// How a call ended, as far as a session table can tell.
@@ -106,13 +120,20 @@ impl Sessions {
             return Verdict::Answer(Outcome::Refused(Refusal::SessionExpired));
         };
         session.acknowledge(call.acked);
-        if call.sequence < session.acked || call.sequence == 0 {
-            return Verdict::Answer(Outcome::Refused(Refusal::Superseded));
-        }
+        session.receive(&call.received);
         match session.kept.get(&call.sequence) {
             Some(_) if planted::is("no-dedupe") => Verdict::Run,
-            Some(Kept::Done(outcome) | Kept::Late(outcome)) => Verdict::Answer(outcome.clone()),
-            Some(Kept::Running) => Verdict::Wait,
+            Some(Kept::Running(_)) => Verdict::Wait,
+            Some(Kept::Parked | Kept::LateParked) => Verdict::Parked,
+            Some(
+                Kept::Done(outcome)
+                | Kept::Late(outcome)
+                | Kept::Woken(outcome)
+                | Kept::LateWoken(outcome),
+            ) => Verdict::Answer(outcome.clone()),
+            None if call.sequence < session.acked || call.sequence == 0 => {
+                Verdict::Answer(Outcome::Refused(Refusal::Superseded))
+            }
             None if session.is_full(call.sequence) => {
                 Verdict::Answer(Outcome::Refused(Refusal::TooManyCalls))
             }
@@ -126,6 +147,9 @@ impl Sessions {
             return if id.0 <= self.opened { Fate::Forgotten } else { Fate::Unknown };
         };
         match session.kept.get(&sequence) {
+            Some(Kept::Parked | Kept::LateParked | Kept::Woken(_) | Kept::LateWoken(_)) => {
+                Fate::Ran
+            }
             Some(Kept::Done(outcome) | Kept::Late(outcome)) => {
                 if *outcome == Outcome::Refused(Refusal::ObjectCrashed) {
                     Fate::Skipped
@@ -133,7 +157,7 @@ impl Sessions {
                     Fate::Ran
                 }
             }
-            Some(Kept::Running) => Fate::Unknown,
+            Some(Kept::Running(_)) => Fate::Unknown,
             None if sequence < session.acked => Fate::Forgotten,
             None => Fate::Unknown,
         }
@@ -142,34 +166,100 @@ impl Sessions {
     /// How that call ended, if it did and that is still kept.
     pub(crate) fn outcome(&self, id: SessionId, sequence: u64) -> Option<&Outcome> {
         match self.open.get(&id)?.kept.get(&sequence)? {
-            Kept::Done(outcome) | Kept::Late(outcome) => Some(outcome),
-            Kept::Running => None,
+            Kept::Done(outcome)
+            | Kept::Late(outcome)
+            | Kept::Woken(outcome)
+            | Kept::LateWoken(outcome) => Some(outcome),
+            Kept::Running(_) | Kept::Parked | Kept::LateParked => None,
         }
+    }
+
+    /// Whether that call is known to be parked.
+    pub(crate) fn is_parked(&self, id: SessionId, sequence: u64) -> bool {
+        let kept = self.open.get(&id).and_then(|session| session.kept.get(&sequence));
+        matches!(kept, Some(Kept::Parked | Kept::LateParked))
     }
 
     /// That call is with the worker.
     pub(crate) fn running(&mut self, id: SessionId, sequence: u64) {
         if let Some(session) = self.open.get_mut(&id) {
-            session.kept.insert(sequence, Kept::Running);
+            session.kept.insert(sequence, Kept::Running(false));
         }
     }
 
     /// That call ended so. Kept for as long as the session lives and has not acknowledged it.
     pub(crate) fn done(&mut self, id: SessionId, sequence: u64, outcome: &Outcome) {
         let Some(session) = self.open.get_mut(&id) else { return };
+        if session.kept.contains_key(&sequence) {
+            if sequence < session.acked {
+                // Another replica was quicker, and its reply has arrived.
+                session.kept.remove(&sequence);
+            } else {
+                session.kept.insert(sequence, Kept::Late(outcome.clone()));
+            }
+            return;
+        }
         if sequence < session.acked {
             return;
         }
-        if let Some(running) = session.kept.get_mut(&sequence) {
-            *running = Kept::Late(outcome.clone());
-        } else if planted::is("reply-forgotten") {
-            let forgotten = Outcome::Refused(Refusal::Superseded);
-            session.reply_bytes += forgotten.size();
-            session.kept.insert(sequence, Kept::Done(forgotten));
+        let kept = if planted::is("reply-forgotten") {
+            Outcome::Refused(Refusal::Superseded)
         } else {
-            session.reply_bytes += outcome.size();
-            session.kept.insert(sequence, Kept::Done(outcome.clone()));
+            outcome.clone()
+        };
+        session.reply_bytes += kept.size();
+        session.kept.insert(sequence, Kept::Done(kept));
+    }
+
+    /// That call waits at an object that lives here; false if its session has too many that do,
+    /// and then nothing has changed.
+    pub(crate) fn park(&mut self, id: SessionId, sequence: u64) -> bool {
+        let Some(session) = self.open.get_mut(&id) else { return false };
+        if session.parked >= SESSION_PARKED_MAX {
+            return false;
         }
+        session.parked += 1;
+        session.kept.insert(sequence, Kept::Parked);
+        true
+    }
+
+    /// That call waits at an object of the worker.
+    pub(crate) fn parked_late(&mut self, id: SessionId, sequence: u64) {
+        let Some(session) = self.open.get_mut(&id) else { return };
+        match session.kept.get_mut(&sequence) {
+            Some(Kept::Running(true)) => {
+                session.kept.remove(&sequence);
+            }
+            Some(kept) => *kept = Kept::LateParked,
+            None => {}
+        }
+    }
+
+    /// That call has waited and ended so; whether it was known to wait.
+    pub(crate) fn woken(&mut self, id: SessionId, sequence: u64, outcome: &Outcome) -> bool {
+        let Some(session) = self.open.get_mut(&id) else { return false };
+        match session.kept.get_mut(&sequence) {
+            Some(kept @ Kept::Parked) => {
+                session.reply_bytes += outcome.size();
+                *kept = Kept::Woken(outcome.clone());
+                true
+            }
+            Some(kept @ Kept::LateParked) => {
+                *kept = Kept::LateWoken(outcome.clone());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// That call is not to run if it has not; false if it has.
+    pub(crate) fn forestall(&mut self, id: SessionId, sequence: u64) -> bool {
+        let Some(session) = self.open.get_mut(&id) else { return true };
+        let is_new = sequence >= session.acked && !session.kept.contains_key(&sequence);
+        if is_new && !session.is_full(sequence) {
+            self.done(id, sequence, &Outcome::Refused(Refusal::Cancelled));
+        }
+        is_new
     }
 }
 
@@ -178,10 +268,35 @@ impl Session {
         if acked <= self.acked {
             return;
         }
-        self.acked = acked;
-        while let Some(entry) = self.kept.first_entry().filter(|entry| *entry.key() < acked) {
-            if let Kept::Done(outcome) = entry.remove() {
+        // What is running stays until the worker says how it ends: it may be parked.
+        for (_, kept) in self
+            .kept
+            .extract_if(self.acked..acked, |_, kept| matches!(kept, Kept::Done(_) | Kept::Late(_)))
+        {
+            if let Kept::Done(outcome) = kept {
                 self.reply_bytes -= outcome.size();
+            }
+        }
+        self.acked = acked;
+    }
+
+    /// The replies of these calls, which were parked, have arrived. Below `acked` alone: above it
+    /// a call that is forgotten would run again.
+    fn receive(&mut self, received: &[u64]) {
+        for sequence in received.iter().filter(|sequence| **sequence < self.acked) {
+            match self.kept.get_mut(sequence) {
+                Some(Kept::Running(received)) => *received = true,
+                Some(Kept::Woken(outcome)) => {
+                    self.reply_bytes -= outcome.size();
+                    self.parked -= 1;
+                    self.kept.remove(sequence);
+                }
+                // That the worker's object has ended it may not be known here yet.
+                Some(Kept::LateWoken(_) | Kept::LateParked) => {
+                    self.kept.remove(sequence);
+                }
+                // Nobody can have received that.
+                Some(Kept::Parked | Kept::Done(_) | Kept::Late(_)) | None => {}
             }
         }
     }

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use crate::call::{Call, Outcome, Refusal, SessionId};
+use crate::call::{Call, CallId, ObjectName, Outcome, Refusal, SessionId};
 use crate::consensus::Envelope;
 use crate::log::Command;
 use crate::object::Interface;
@@ -45,7 +45,8 @@ pub enum Hello {
 /// What a client says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientHello {
-    /// The class it has a proxy of, to be told at once if this is another; `None` for any.
+    /// The class it has a proxy of, to be told at once if the cluster has no such objects; `None`
+    /// for whatever the cluster was started with.
     pub class: Option<String>,
     /// The session that it goes on with. Refused if it is of another cluster.
     pub session: Option<(ClusterId, SessionId)>,
@@ -130,7 +131,7 @@ pub enum Welcome {
         leader: Option<SocketAddr>,
         /// All replicas that serve.
         members: Vec<SocketAddr>,
-        /// The class of the object.
+        /// The class of the object that the cluster was started with.
         class: String,
         /// How long a session may be silent, milliseconds.
         session_timeout_ms: u64,
@@ -162,8 +163,12 @@ pub enum Request {
     KeepAlive(SessionId),
     /// The session is over: what it held may be released now. Answered by [`Answer::Closed`].
     Close(SessionId),
-    /// What can be called? Answered by [`Answer::Interface`].
-    Interface,
+    /// Nobody wants the reply of that call any more: if it waits it ends, and if it has not run
+    /// it never will. Answered by its [`Answer::Reply`].
+    Cancel(CallId),
+    /// What can be called of objects of that class; of that which the cluster was started with
+    /// if it is empty? Answered by [`Answer::Interface`], or [`Answer::NoInterface`].
+    Interface(String),
     /// How is the cluster? Answered by [`Answer::Status`].
     Status,
     /// Change the membership. Answered by [`Answer::Ordered`].
@@ -222,12 +227,19 @@ pub enum Answer {
         /// How it ended.
         outcome: Outcome,
     },
+    /// The call of that number runs and waits for what others do: its reply may take for ever.
+    Parked {
+        /// The call's number in its session.
+        sequence: u64,
+    },
     /// The keep-alive reached the leader.
     Alive(SessionId),
     /// The session is closed.
     Closed(SessionId),
-    /// The interface of the object.
+    /// The interface of the class.
     Interface(Interface),
+    /// There are no objects of that class here.
+    NoInterface(Refusal),
     /// The state of this replica.
     Status(Box<Status>),
     /// There is a new leader: calls are best sent there. Sent unasked.
@@ -314,10 +326,11 @@ pub enum PeerMessage {
 /// What a replica asks of the worker that hosts its object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// Make the object. Answered by [`FromWorker::Loaded`] or [`FromWorker::NotLoaded`].
+    /// Make an object of the first of these classes, and be ready to make more of them all when
+    /// they are called. Answered by [`FromWorker::Loaded`] or [`FromWorker::NotLoaded`].
     Load {
-        /// `module.Class`.
-        class: String,
+        /// `module.Class` each.
+        classes: Vec<String>,
     },
     /// Run these calls of one log entry, in order. Answered by [`FromWorker::Done`].
     Apply {
@@ -325,6 +338,9 @@ pub enum ToWorker {
         index: u64,
         /// The entry's time, milliseconds since 1970.
         time_ms: u64,
+        /// The entry's [clock](crate::object::Moment::clock_ms): timers that are due by it come
+        /// before the calls.
+        clock_ms: u64,
         /// The calls.
         calls: Vec<HostedCall>,
     },
@@ -344,14 +360,61 @@ pub enum ToWorker {
 }
 
 /// A call for a worker to run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostedCall {
     /// The replica's number for it, unique while the worker lives, rising.
     pub number: u64,
-    /// The method.
+    /// Which call it is.
+    pub call: CallId,
+    /// See [`Call::thread`].
+    pub thread: u64,
+    /// Of which object: made when it is first called.
+    pub object: ObjectName,
+    /// The method, or one of those that no client can call: [`LOST`], [`CANCEL`], [`WAKE`].
     pub method: String,
     /// Its encoded arguments.
     pub arguments: Bytes,
+}
+
+/// Of a [`HostedCall`]: the session of its call is over. What it held is to be released, and none
+/// of its calls waits any more.
+pub const LOST: &str = "__concoordlost__";
+
+/// Of a [`HostedCall`]: nobody wants the reply of its call any more, which may be parked.
+pub const CANCEL: &str = "__concoordcancel__";
+
+/// Forgets the object; what is parked there raises `ObjectRemovedError`. Clients may call it of any
+/// object but the one that the cluster was started with.
+pub const REMOVE: &str = "__concoordremove__";
+
+/// Of a [`HostedCall`]: timers are due.
+pub const WAKE: &str = "__concoordwake__";
+
+/// What has become of something that a worker was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Done {
+    /// The call of that number has ended.
+    Ended(u64, Outcome),
+    /// The call of that number waits for others.
+    Parked(u64),
+    /// By the call of that number this one has ended, which was parked.
+    Woken(u64, CallId, Outcome),
+}
+
+impl Done {
+    /// The number of the call that is done, or by which another one is.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        match self {
+            Self::Ended(number, _) | Self::Parked(number) | Self::Woken(number, ..) => *number,
+        }
+    }
+
+    /// Whether more may follow about that number.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        !matches!(self, Self::Woken(..))
+    }
 }
 
 /// What a worker answers.
@@ -359,15 +422,20 @@ pub struct HostedCall {
 pub enum FromWorker {
     /// The object is there.
     Loaded {
-        /// What it offers.
-        interface: Interface,
+        /// What each class offers, in the order asked.
+        interfaces: Vec<Interface>,
         /// See [`PeerHello::runtime`].
         runtime: String,
     },
     /// It is not, and why, as a sentence for people.
     NotLoaded(String),
-    /// These calls are done, in the order asked.
-    Done(Vec<(u64, Outcome)>),
+    /// These calls are done, in the order asked; who is woken by a call comes before its end.
+    Done {
+        /// What is done.
+        done: Vec<Done>,
+        /// When the next timer is due, by the clock, after all of that.
+        wake_at: Option<u64>,
+    },
     /// The state at that number is written down, or why it can't be.
     Snapshot(u64, Result<Written, String>),
     /// The state is in place, or why not.

@@ -16,7 +16,7 @@ use concoord_core::call::{Outcome, Refusal};
 use concoord_core::limits::{RESULT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use concoord_core::value::{Arguments, Exception, Value};
 use concoord_core::wire::{
-    FromWorker, HostedCall, ToWorker, Written, read_message, take_frame, write_frame,
+    Done, FromWorker, HostedCall, ToWorker, Written, read_message, take_frame, write_frame,
 };
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -124,7 +124,8 @@ impl<'py> Service<'py> {
     fn serve(&mut self, message: ToWorker) -> PyResult<()> {
         let py = self.host.py();
         let answer = match message {
-            ToWorker::Load { class } => {
+            ToWorker::Load { classes } => {
+                let class = classes.into_iter().next().unwrap_or_default();
                 let answer = match self.load(&class) {
                     Ok(answer) => answer,
                     Err(error) => FromWorker::NotLoaded(sentence(py, &error)),
@@ -132,13 +133,13 @@ impl<'py> Service<'py> {
                 self.class = class;
                 answer
             }
-            ToWorker::Apply { index, time_ms, calls } => {
+            ToWorker::Apply { index, time_ms, clock_ms: _, calls } => {
                 self.host.call_method1("begin", (index, time_ms))?;
-                FromWorker::Done(self.call_all(calls)?)
+                FromWorker::Done { done: self.call_all(calls)?, wake_at: None }
             }
             ToWorker::Read(calls) => {
                 self.host.call_method0("begin_read")?;
-                FromWorker::Done(self.call_all(calls)?)
+                FromWorker::Done { done: self.call_all(calls)?, wake_at: None }
             }
             ToWorker::Snapshot(number) => {
                 let pipe = self.pipe()?;
@@ -178,7 +179,7 @@ impl<'py> Service<'py> {
     fn load(&self, class: &str) -> PyResult<FromWorker> {
         let loaded = self.host.call_method1("load", (class,))?;
         let (interface, runtime) = loaded.extract::<(InterfaceTuple, String)>()?;
-        Ok(FromWorker::Loaded { interface: interface::from_python(interface)?, runtime })
+        Ok(FromWorker::Loaded { interfaces: vec![interface::from_python(interface)?], runtime })
     }
 
     /// The pipe that came with the message at hand.
@@ -188,12 +189,12 @@ impl<'py> Service<'py> {
     }
 
     /// Runs calls; returns the outcomes that are not on their way yet.
-    fn call_all(&mut self, calls: Vec<HostedCall>) -> PyResult<Vec<(u64, Outcome)>> {
+    fn call_all(&mut self, calls: Vec<HostedCall>) -> PyResult<Vec<Done>> {
         let mut done = Vec::with_capacity(calls.len());
         let mut bytes = 0;
         for call in calls {
             if bytes > DONE_BYTES {
-                let part = FromWorker::Done(std::mem::take(&mut done));
+                let part = FromWorker::Done { done: std::mem::take(&mut done), wake_at: None };
                 write_frame(&part, &mut self.outgoing);
                 bytes = 0;
             }
@@ -207,7 +208,7 @@ impl<'py> Service<'py> {
                 }),
             };
             bytes += outcome.size();
-            done.push((call.number, outcome));
+            done.push(Done::Ended(call.number, outcome));
         }
         self.host.call_method0("end")?;
         Ok(done)

@@ -169,10 +169,10 @@ impl Driver {
         let source = listener.local_addr()?.ip();
         let process = own_process();
         let (hosting, runtime, worker) = match &config.object {
-            ObjectSpec::Native(make) => (Hosting::Native(make()), String::new(), None),
+            ObjectSpec::Native(make) => (Hosting::native(make()), String::new(), None),
             ObjectSpec::Worker(spec) => {
                 let (worker, loaded) = Worker::load(spec.clone()).await?;
-                (Hosting::Worker(loaded.interface), loaded.runtime, Some(worker))
+                (Hosting::worker(loaded.interfaces), loaded.runtime, Some(worker))
             }
         };
         let restore = restore.map(|backup| fitting(backup, hosting.interface(), &runtime));

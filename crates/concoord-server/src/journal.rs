@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use concoord_core::call::{Outcome, Refusal};
 use concoord_core::limits::LOG_BYTES_MAX;
 use concoord_core::replica::{Event, WorkerAction};
-use concoord_core::wire::{FromWorker, HostedCall, ToWorker, write_frame};
+use concoord_core::wire::{Done, FromWorker, HostedCall, ToWorker, write_frame};
 
 /// Bytes of calls since the base, after which a snapshot is taken for a new one. The core takes
 /// one of its own earlier as a rule, and it serves as well.
@@ -58,6 +58,8 @@ pub(crate) struct Journal {
     patience: usize,
     deaths: u32,
     failed: bool,
+    /// When the worker's next timer is due, as it last said.
+    wake_at: Option<u64>,
     life: Life,
 }
 
@@ -126,6 +128,7 @@ impl Journal {
             patience: 1,
             deaths: 0,
             failed: false,
+            wake_at: None,
             life: Life::default(),
         }
     }
@@ -133,9 +136,9 @@ impl Journal {
     /// Takes in what the core asks; returns what it is to be told at once.
     pub(crate) fn ask(&mut self, action: WorkerAction) -> Option<Event> {
         match action {
-            WorkerAction::Apply { index, time_ms, calls } => {
+            WorkerAction::Apply { index, time_ms, clock_ms, calls } => {
                 self.count(&calls);
-                self.asked.push_back(ToWorker::Apply { index, time_ms, calls });
+                self.asked.push_back(ToWorker::Apply { index, time_ms, clock_ms, calls });
                 return self.bound();
             }
             WorkerAction::Read(calls) => self.asked.push_back(ToWorker::Read(calls)),
@@ -195,7 +198,7 @@ impl Journal {
         self.failed = false;
         let (sent, within) = self.life.sent;
         self.life.spoilt |= at < sent || (at == sent && within > 0);
-        (number > self.delivered).then(|| Event::Done(vec![(number, crashed())]))
+        (number > self.delivered).then(|| self.crash(number))
     }
 
     /// Writes the next frame for the worker to `to`, if there is one to send.
@@ -296,7 +299,7 @@ impl Journal {
         now: Instant,
     ) -> Result<Option<Event>, Unasked> {
         match said {
-            FromWorker::Done(outcomes) => self.hear_done(outcomes, now),
+            FromWorker::Done { done, wake_at } => self.hear_done(done, wake_at, now),
             FromWorker::Restored(result) => {
                 if self.life.awaited.front() != Some(&Awaited::Restored) {
                     return Err(Unasked);
@@ -327,30 +330,42 @@ impl Journal {
 
     fn hear_done(
         &mut self,
-        outcomes: Vec<(u64, Outcome)>,
+        done: Vec<Done>,
+        wake_at: Option<u64>,
         now: Instant,
     ) -> Result<Option<Event>, Unasked> {
-        let mut fresh = Vec::with_capacity(outcomes.len());
-        for (number, outcome) in outcomes {
+        let mut fresh = Vec::with_capacity(done.len());
+        for done in done {
             let Some(Awaited::Calls { first, last, read, .. }) = self.life.awaited.front().copied()
             else {
                 return Err(Unasked);
             };
+            let (number, is_last) = (done.number(), done.is_last());
             if !(first..=last).contains(&number) {
                 return Err(Unasked);
             }
             if number > self.delivered && !self.skipped.contains(&number) {
-                self.delivered = number;
-                fresh.push((number, outcome));
+                if is_last {
+                    self.delivered = number;
+                }
+                fresh.push(done);
             }
-            if number == last {
+            if number == last && is_last {
                 self.answered(now);
                 if read {
                     self.forget_read(last);
                 }
             }
         }
-        Ok((!fresh.is_empty()).then_some(Event::Done(fresh)))
+        let is_news = !fresh.is_empty() || wake_at != self.wake_at;
+        self.wake_at = wake_at;
+        Ok(is_news.then_some(Event::Done(fresh, wake_at)))
+    }
+
+    /// What the core is told of a call that crashed.
+    fn crash(&self, number: u64) -> Event {
+        let crashed = Outcome::Refused(Refusal::ObjectCrashed);
+        Event::Done(vec![Done::Ended(number, crashed)], self.wake_at)
     }
 
     /// Reads leave no trace in the state: once answered they are not run again.
@@ -494,7 +509,7 @@ impl Journal {
         if matches!(asked, ToWorker::Read(_)) {
             // It changes nothing, so that its refusal needs nobody's agreement.
             self.skipped.insert(number);
-            return Some(Event::Done(vec![(number, crashed())]));
+            return Some(self.crash(number));
         }
         self.failed = true;
         Some(Event::HostFailed(number))
@@ -532,10 +547,6 @@ impl Journal {
     }
 }
 
-fn crashed() -> Outcome {
-    Outcome::Refused(Refusal::ObjectCrashed)
-}
-
 fn calls_of(asked: &ToWorker) -> &[HostedCall] {
     match asked {
         ToWorker::Apply { calls, .. } | ToWorker::Read(calls) => calls,
@@ -547,8 +558,8 @@ fn calls_of(asked: &ToWorker) -> &[HostedCall] {
 
 fn with_calls(asked: &ToWorker, calls: Vec<HostedCall>) -> ToWorker {
     match asked {
-        ToWorker::Apply { index, time_ms, .. } => {
-            ToWorker::Apply { index: *index, time_ms: *time_ms, calls }
+        ToWorker::Apply { index, time_ms, clock_ms, .. } => {
+            ToWorker::Apply { index: *index, time_ms: *time_ms, clock_ms: *clock_ms, calls }
         }
         ToWorker::Read(_) => ToWorker::Read(calls),
         ToWorker::Load { .. } | ToWorker::Snapshot(_) | ToWorker::Settle(_) | ToWorker::Restore => {

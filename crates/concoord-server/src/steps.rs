@@ -62,7 +62,7 @@ pub(crate) const fn of_action(action: &Action) -> &'static str {
 #[expect(clippy::wildcard_enum_match_arm, reason = "a worker tells of nothing else")]
 pub(crate) const fn of_answer(event: &Event) -> &'static str {
     match event {
-        Event::Done(_) => "worker::done",
+        Event::Done(..) => "worker::done",
         Event::Snapshot(..) => "worker::frozen",
         Event::Restored(_) => "worker::restored",
         _ => "worker::failed",

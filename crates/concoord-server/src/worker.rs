@@ -92,7 +92,7 @@ pub enum LoadError {
 /// What a worker said of the object it loaded.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    pub(crate) interface: Interface,
+    pub(crate) interfaces: Vec<Interface>,
     pub(crate) runtime: String,
 }
 
@@ -389,8 +389,8 @@ async fn start(spec: &WorkerSpec) -> Result<(Process, Loaded), LoadError> {
         return Err(LoadError::TimedOut { class: class(), timeout: spec.load_timeout });
     };
     match said {
-        Ok(FromWorker::Loaded { interface, runtime }) => {
-            Ok((process, Loaded { interface, runtime }))
+        Ok(FromWorker::Loaded { interfaces, runtime }) => {
+            Ok((process, Loaded { interfaces, runtime }))
         }
         Ok(FromWorker::NotLoaded(reason)) => Err(LoadError::NotLoaded(reason)),
         Ok(_) => Err(LoadError::Ended { class: class(), reason: "it spoke out of turn".into() }),
@@ -405,7 +405,7 @@ async fn start(spec: &WorkerSpec) -> Result<(Process, Loaded), LoadError> {
 
 async fn load(process: &mut Process, class: String) -> Result<FromWorker, ReadError> {
     let mut frame = BytesMut::new();
-    write_frame(&ToWorker::Load { class }, &mut frame);
+    write_frame(&ToWorker::Load { classes: vec![class] }, &mut frame);
     process.writer.write_all_buf(&mut frame).await?;
     next(&mut process.reader).await
 }

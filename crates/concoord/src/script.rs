@@ -143,7 +143,11 @@ impl Guest {
                 Request::Call(call) => self.reply(&call),
                 Request::KeepAlive(id) => self.say(&Answer::Alive(id)),
                 Request::Close(id) => goodbye = Some(id),
-                Request::Interface | Request::Status | Request::Order(_) | Request::Backup => {
+                Request::Cancel(_)
+                | Request::Interface(_)
+                | Request::Status
+                | Request::Order(_)
+                | Request::Backup => {
                     panic!("not part of this script")
                 }
             }

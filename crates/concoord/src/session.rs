@@ -472,6 +472,7 @@ impl Session {
             Answer::Interface(interface) => {
                 self.reply_to(Question::Interface, &Reply::Interface(interface));
             }
+            Answer::NoInterface(refusal) => self.refuse_questions(&Error::Refusal(refusal)),
             Answer::Status(status) => self.reply_to(Question::Status, &Reply::Status(status)),
             Answer::Waiting(why) => {
                 up.stuck_at.get_or_insert(now);
@@ -483,8 +484,9 @@ impl Session {
                     self.hang_up(now);
                 }
             }
+            Answer::Parked { .. }
             // Answers to what was asked in another life of this session.
-            Answer::Opened(_)
+            | Answer::Opened(_)
             | Answer::NotOpened(_)
             | Answer::Alive(_)
             | Answer::Expired(_)
@@ -498,6 +500,13 @@ impl Session {
         let questions = !self.questions.is_empty() || !self.sent.is_empty();
         if let Link::Up(up) = &mut self.link {
             up.asked_at = (questions || up.opening || up.proving).then_some(now);
+        }
+    }
+
+    fn refuse_questions(&mut self, error: &Error) {
+        let same = |(_, asked): &mut (Ticket, Question)| *asked == Question::Interface;
+        for (ticket, _) in self.questions.extract_if(.., same) {
+            self.done.push_back((ticket, Err(error.clone())));
         }
     }
 
@@ -572,7 +581,7 @@ impl Session {
     fn send_question(&mut self, now: Duration, question: Question) {
         let request = match question {
             Question::Ready => return,
-            Question::Interface => Request::Interface,
+            Question::Interface => Request::Interface(self.class.clone().unwrap_or_default()),
             Question::Status => Request::Status,
         };
         if let Link::Up(up) = &mut self.link {

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Action, Replica, WorkerAction};
-use crate::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
+use crate::call::{Call, CallId, ConnectionId, ObjectName, Outcome, Refusal, SessionId};
 use crate::limits::{
     ARGUMENT_BYTES_MAX, CONNECTION_BYTES_MAX, CONNECTION_CALLS_MAX, CONNECTION_SESSIONS_MAX,
-    ENTRY_BYTES_MAX, FORWARDED_BYTES_MAX, METHOD_BYTES_MAX,
+    ENTRY_BYTES_MAX, FORWARDED_BYTES_MAX, METHOD_BYTES_MAX, NAME_BYTES_MAX, RECEIVED_MAX,
+    SESSION_PARKED_MAX,
 };
-use crate::log::{Command, pack};
-use crate::machine::{Effect, Ending};
+use crate::log::{Command, Times, pack};
+use crate::machine::{Effect, Ending, is_meta, unknown};
 use crate::object::is_callable;
 use crate::planted;
 use crate::session::Sessions;
@@ -34,6 +35,10 @@ pub(super) struct Clients {
     forwarded: usize,
     connections: BTreeMap<ConnectionId, Load>,
     calls: BTreeMap<(SessionId, u64), Waiting>,
+    /// Who waits for calls that are parked.
+    parked: BTreeMap<CallId, ConnectionId>,
+    /// Who wants calls to be cancelled.
+    cancels: BTreeMap<CallId, ConnectionId>,
     opens: BTreeSet<ConnectionId>,
     closes: BTreeMap<SessionId, ConnectionId>,
     reads: Reads,
@@ -51,6 +56,8 @@ struct Load {
     /// Calls, and ends of sessions.
     calls: usize,
     bytes: usize,
+    /// Calls that are parked.
+    parked: usize,
     /// Sessions that it has asked for so far.
     sessions: usize,
 }
@@ -95,9 +102,12 @@ impl Replica {
         let Some(view) = self.view() else {
             return Welcome::NotYet(self.not_ready().unwrap_or_default());
         };
-        if let Some(wanted) = hello.class.as_ref().filter(|wanted| *wanted != class) {
+        if let Some(wanted) =
+            hello.class.as_ref().filter(|wanted| self.machine.interface_of(wanted).is_none())
+        {
             return Welcome::Refused(format!(
-                "this cluster hosts {class}, the proxy is one of {wanted}"
+                "this cluster hosts {class}, the proxy is one of {}",
+                shorten(wanted)
             ));
         }
         let leader = self.consensus.leader().and_then(|leader| view.member(leader));
@@ -134,9 +144,22 @@ impl Replica {
                     self.actions.push(Action::Disconnect(connection));
                 }
             }
-            Request::Interface => {
-                let interface = self.machine.interface().clone();
-                self.actions.push(Action::Answer(connection, Answer::Interface(interface)));
+            Request::Cancel(call) => {
+                if self.clients.cancel(connection, call) {
+                    self.clients.queue.push(Command::Cancel(call));
+                } else {
+                    self.actions.push(Action::Disconnect(connection));
+                }
+            }
+            Request::Interface(class) => {
+                let answer = match self.machine.interface_of(&class) {
+                    Some(interface) => Answer::Interface(interface.clone()),
+                    None => {
+                        let name = ObjectName { class, name: String::new() };
+                        Answer::NoInterface(unknown(&name))
+                    }
+                };
+                self.actions.push(Action::Answer(connection, answer));
             }
             Request::Status => {
                 let status = Box::new(self.status());
@@ -157,7 +180,7 @@ impl Replica {
             return;
         }
         self.hear(call.session, connection);
-        if self.machine.interface().is_read_only(&call.method) {
+        if self.machine.is_read_only(&call) {
             if self.clients.charge(connection, &call) {
                 self.clients.reads.new.push(Read { connection, what: Sought::Call(call) });
                 return;
@@ -182,10 +205,22 @@ impl Replica {
         if bytes > ARGUMENT_BYTES_MAX {
             return Some(Refusal::TooLarge { bytes: bytes as u64, max: ARGUMENT_BYTES_MAX as u64 });
         }
-        if !call.object.is_default() {
-            return Some(Refusal::NoSuchObject(shorten(&call.object.to_string())));
+        let names = [Some(&call.object), call.guard.as_ref().map(|guard| &guard.object)];
+        let mut words = names.iter().flatten().flat_map(|name| [&name.class, &name.name]);
+        if words.any(|word| word.len() > NAME_BYTES_MAX) {
+            let words = format!("the names of objects take {NAME_BYTES_MAX} bytes at most");
+            return Some(Refusal::NoSuchObject(words));
         }
-        let interface = self.machine.interface();
+        if call.received.len() > RECEIVED_MAX {
+            let words = format!("a call tells of {RECEIVED_MAX} received replies at most");
+            return Some(Refusal::Malformed(words));
+        }
+        let Some(interface) = self.machine.interface_of(&call.object.class) else {
+            return Some(unknown(&call.object));
+        };
+        if is_meta(&call.method) {
+            return None;
+        }
         if !is_callable(&call.method) || interface.method(&call.method).is_none() {
             let class = interface.class.rsplit('.').next().unwrap_or_default().into();
             return Some(Refusal::NoSuchMethod { class, method: shorten(&call.method) });
@@ -241,6 +276,9 @@ impl Replica {
                     self.clients.reads.hosted.insert(number, (connection, call.sequence));
                     hosted.push(HostedCall {
                         number,
+                        call: call.id(),
+                        thread: call.thread,
+                        object: call.object,
                         method: call.method,
                         arguments: call.arguments,
                     });
@@ -281,8 +319,8 @@ impl Replica {
 
 impl Clients {
     /// The queue as entries, each with the number of commands in it.
-    pub(super) fn pack(&self, time_ms: u64) -> impl Iterator<Item = (Vec<u8>, usize)> {
-        pack(time_ms, &self.queue)
+    pub(super) fn pack(&self, times: Times) -> impl Iterator<Item = (Vec<u8>, usize)> {
+        pack(times, &self.queue)
     }
 
     /// Whether what waits is enough for a whole entry.
@@ -341,6 +379,7 @@ impl Clients {
         }
         self.queue.extend(self.opens.iter().map(|connection| Command::Open(me, *connection)));
         self.queue.extend(self.calls.values().map(|waiting| Command::Call(waiting.call.clone())));
+        self.queue.extend(self.cancels.keys().map(|call| Command::Cancel(*call)));
         self.queue.extend(self.closes.keys().map(|session| Command::Close(*session)));
         let asked = std::mem::take(&mut self.reads.asked);
         self.reads.new.extend(asked.into_values().flat_map(|(_, reads)| reads));
@@ -420,6 +459,16 @@ impl Clients {
         load.calls <= CONNECTION_CALLS_MAX
     }
 
+    /// Remembers who wants that call to be cancelled; false if its connection has too much open.
+    fn cancel(&mut self, connection: ConnectionId, call: CallId) -> bool {
+        if let Some(before) = self.cancels.insert(call, connection) {
+            self.closed(before);
+        }
+        let load = self.connections.entry(connection).or_default();
+        load.calls += 1;
+        load.calls <= CONNECTION_CALLS_MAX
+    }
+
     fn closed(&mut self, connection: ConnectionId) {
         if let Some(load) = self.connections.get_mut(&connection) {
             load.calls -= 1;
@@ -462,7 +511,11 @@ impl Clients {
                 });
             }
         }
+        if load.parked > 0 {
+            self.parked.retain(|_, parked| *parked != connection);
+        }
         self.opens.remove(&connection);
+        self.cancels.retain(|_, cancelling| *cancelling != connection);
         self.closes.retain(|_, closing| *closing != connection);
         self.seen.retain(|_, seen| *seen != connection);
     }
@@ -490,8 +543,10 @@ impl Clients {
             Effect::Replied(session, sequence, outcome) => {
                 self.reply(session, sequence, outcome, actions);
             }
+            Effect::Parked(session, sequence) => self.park(session, sequence, actions),
             Effect::Ended(session, ending) => {
                 self.heard.remove(&session);
+                self.end_session(session);
                 if let Some(connection) = self.closes.remove(&session) {
                     self.closed(connection);
                     actions.push(Action::Answer(connection, Answer::Closed(session)));
@@ -502,7 +557,7 @@ impl Clients {
                     actions.push(Action::Answer(connection, Answer::Expired(session)));
                 }
             }
-            Effect::Host(_) | Effect::Skip(_) | Effect::Astray(..) | Effect::Settle => {}
+            Effect::Host(_) | Effect::Skip(_) | Effect::Astray | Effect::Settle => {}
         }
     }
 
@@ -513,21 +568,71 @@ impl Clients {
         outcome: Outcome,
         actions: &mut Vec<Action>,
     ) {
-        if let Some(waiting) = self.calls.remove(&(session, sequence)) {
+        let call = CallId { session, sequence };
+        let asked = self.calls.remove(&(session, sequence)).map(|waiting| {
             self.settle(&waiting);
-            actions.push(Action::Answer(waiting.connection, Answer::Reply { sequence, outcome }));
+            waiting.connection
+        });
+        let parked = self.unpark(call);
+        let cancelled = self.cancels.remove(&call).inspect(|connection| self.closed(*connection));
+        if let Some(connection) = asked.or(parked).or(cancelled) {
+            actions.push(Action::Answer(connection, Answer::Reply { sequence, outcome }));
+        }
+    }
+
+    /// That call waits for others: its reply may take for ever.
+    fn park(&mut self, session: SessionId, sequence: u64, actions: &mut Vec<Action>) {
+        let Some(waiting) = self.calls.remove(&(session, sequence)) else { return };
+        self.settle(&waiting);
+        let connection = waiting.connection;
+        self.unpark(CallId { session, sequence });
+        self.parked.insert(CallId { session, sequence }, connection);
+        let load = self.connections.entry(connection).or_default();
+        load.parked += 1;
+        actions.push(if load.parked <= SESSION_PARKED_MAX {
+            Action::Answer(connection, Answer::Parked { sequence })
+        } else {
+            Action::Disconnect(connection)
+        });
+    }
+
+    fn unpark(&mut self, call: CallId) -> Option<ConnectionId> {
+        let connection = self.parked.remove(&call)?;
+        if let Some(load) = self.connections.get_mut(&connection) {
+            load.parked -= 1;
+        }
+        Some(connection)
+    }
+
+    /// None of its calls will be answered any more.
+    fn end_session(&mut self, session: SessionId) {
+        let call = |sequence| CallId { session, sequence };
+        let of = call(0)..=call(u64::MAX);
+        let parked: Vec<CallId> = self.parked.range(of.clone()).map(|(call, _)| *call).collect();
+        for call in parked {
+            self.unpark(call);
+        }
+        let cancels: Vec<CallId> = self.cancels.range(of).map(|(call, _)| *call).collect();
+        for call in cancels {
+            let connection = self.cancels.remove(&call);
+            if let Some(connection) = connection {
+                self.closed(connection);
+            }
         }
     }
 
     /// Answers what was decided by entries that a snapshot stood in for.
     pub(super) fn reply_kept(&mut self, sessions: &Sessions, actions: &mut Vec<Action>) {
-        let kept = |(session, sequence): &(SessionId, u64)| {
-            let outcome = sessions.outcome(*session, *sequence)?.clone();
-            Some((*session, *sequence, outcome))
-        };
-        let decided: Vec<_> = self.calls.keys().filter_map(kept).collect();
-        for (session, sequence, outcome) in decided {
-            self.reply(session, sequence, outcome, actions);
+        let asked = self.calls.keys().map(|(session, sequence)| (*session, *sequence));
+        let others = self.parked.keys().chain(self.cancels.keys());
+        let others = others.map(|call| (call.session, call.sequence));
+        let open: Vec<_> = asked.chain(others).collect();
+        for (session, sequence) in open {
+            if let Some(outcome) = sessions.outcome(session, sequence).cloned() {
+                self.reply(session, sequence, outcome, actions);
+            } else if sessions.is_parked(session, sequence) {
+                self.park(session, sequence, actions);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Action, Freezing, Phase, Replica, WorkerAction};
 use crate::consensus::Cut;
 use crate::durable::{Persist, Record, Snapshot};
-use crate::machine::State;
+use crate::machine::Frozen;
 use crate::planted;
 use crate::wal::BLOCK;
 
@@ -103,14 +103,13 @@ impl Replica {
         let save = self.is_save_due();
         self.disk.saving |= save;
         let cut = self.consensus.cut();
-        if let Some(object) = self.machine.object() {
-            let state = self.machine.state.clone();
-            self.frozen_whole(cut, &state, object, save);
-        } else {
+        let state = self.machine.freeze();
+        if self.machine.has_worker() {
             let number = self.machine.number();
-            let state = self.machine.state.clone();
             self.freezing = Some(Freezing { number, cut, state, save });
             self.actions.push(Action::Worker(WorkerAction::Snapshot(number)));
+        } else {
+            self.frozen_whole(cut, &state, None, save);
         }
     }
 
@@ -120,7 +119,7 @@ impl Replica {
         };
         match result {
             Ok(object) => {
-                self.frozen_whole(freezing.cut, &freezing.state, object, freezing.save);
+                self.frozen_whole(freezing.cut, &freezing.state, Some(object), freezing.save);
             }
             Err(reason) => {
                 self.consensus.give_up_snapshot();
@@ -135,8 +134,8 @@ impl Replica {
         }
     }
 
-    fn frozen_whole(&mut self, cut: Cut, state: &State, object: Bytes, save: bool) {
-        let (index, term, object) = (cut.index, cut.term, Some(object));
+    fn frozen_whole(&mut self, cut: Cut, state: &Frozen, object: Option<Bytes>, save: bool) {
+        let Cut { index, term, .. } = cut;
         let snapshot = Snapshot { index, term, state: state.encode(), object };
         if save {
             self.disk.state_bytes = snapshot.size();

@@ -61,7 +61,7 @@ impl Replica {
         let before = self.freezing.take();
         let save = self.is_save_due() || before.is_some_and(|freezing| freezing.save);
         self.disk.saving |= save;
-        self.freezing = Some(Freezing { number, cut, state: self.machine.state.clone(), save });
+        self.freezing = Some(Freezing { number, cut, state: self.machine.freeze(), save });
         self.actions.push(Action::Worker(WorkerAction::Settle(number)));
     }
 }

@@ -255,9 +255,9 @@ impl World {
         let member = Member { process, durable, learner, ..Member::new(id, there.address) };
         there.list = Arc::default();
         let hosting = if self.hosted {
-            Hosting::Worker(LIST.clone())
+            Hosting::worker(vec![LIST.clone()])
         } else {
-            Hosting::Native(Box::new(List(Arc::clone(&there.list))))
+            Hosting::native(Box::new(List(Arc::clone(&there.list))))
         };
         there.worker = Worker::default();
         let config = Config {

@@ -50,7 +50,9 @@ pub(super) fn give(
             | Answer::Reply { .. }
             | Answer::Alive(_)
             | Answer::Closed(_)
+            | Answer::Parked { .. }
             | Answer::Interface(_)
+            | Answer::NoInterface(_)
             | Answer::Status(_)
             | Answer::Leader(_)
             | Answer::Waiting(_)

@@ -5,8 +5,8 @@ use super::*;
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn apply(number: u64) -> WorkerAction {
-    let call = HostedCall { number, method: "add".into(), arguments: Bytes::new() };
-    WorkerAction::Apply { index: number, time_ms: 0, calls: vec![call] }
+    let call = HostedCall { number, method: "add".into(), ..HostedCall::default() };
+    WorkerAction::Apply { index: number, time_ms: 0, clock_ms: 0, calls: vec![call] }
 }
 
 fn state(has_sets: bool) -> State {
@@ -14,7 +14,10 @@ fn state(has_sets: bool) -> State {
 }
 
 fn done(number: u64) -> FromWorker {
-    FromWorker::Done(vec![(number, Outcome::Returned(Bytes::new()))])
+    FromWorker::Done {
+        done: vec![Done::Ended(number, Outcome::Returned(Bytes::new()))],
+        wake_at: None,
+    }
 }
 
 /// Has the journal send all it can; says how many frames.

@@ -21,7 +21,7 @@ use concoord_core::limits::FRAME_BYTES_MAX;
 use concoord_core::object::{Interface, Method};
 use concoord_core::value::Value;
 use concoord_core::wire::{
-    FromWorker, HostedCall, ToWorker, Written, read_message, take_frame, write_frame,
+    Done, FromWorker, HostedCall, ToWorker, Written, read_message, take_frame, write_frame,
 };
 use rustix::cmsg_space;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -54,27 +54,28 @@ impl Fake {
 
     fn answer(&mut self, asked: ToWorker, pipes: &mut VecDeque<File>) -> FromWorker {
         match asked {
-            ToWorker::Load { class } if class == "fake.Missing" => {
+            ToWorker::Load { classes } if classes == ["fake.Missing"] => {
                 FromWorker::NotLoaded("there is no class Missing in fake".into())
             }
-            ToWorker::Load { class } if class == "fake.Dies" => {
+            ToWorker::Load { classes } if classes == ["fake.Dies"] => {
                 io::stderr().write_all(b"Traceback: something is wrong\n").expect("it is piped");
                 process::exit(3)
             }
-            ToWorker::Load { class } => {
+            ToWorker::Load { mut classes } => {
+                let class = classes.remove(0);
                 if class == "fake.Hangs" {
                     thread::sleep(Duration::from_secs(600));
                 }
                 // The class names the folder, so that each test has its own.
                 self.scratch = class.clone().into();
-                FromWorker::Loaded { interface: interface(class), runtime: "fake 1".into() }
+                FromWorker::Loaded { interfaces: vec![interface(class)], runtime: "fake 1".into() }
             }
             ToWorker::Apply { calls, .. } | ToWorker::Read(calls) => {
                 let mut run = |call: &HostedCall| {
                     let total = Value::Int(self.run(&call.method).try_into().expect("it is small"));
-                    (call.number, Outcome::Returned(total.encode().expect("it is flat")))
+                    Done::Ended(call.number, Outcome::Returned(total.encode().expect("it is flat")))
                 };
-                FromWorker::Done(calls.iter().map(&mut run).collect())
+                FromWorker::Done { done: calls.iter().map(&mut run).collect(), wake_at: None }
             }
             ToWorker::Snapshot(number) | ToWorker::Settle(number) => {
                 // With ballast, so that it does not fit into the pipe.

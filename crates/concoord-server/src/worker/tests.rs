@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use concoord_core::call::{Outcome, Refusal};
 use concoord_core::value::Value;
-use concoord_core::wire::HostedCall;
+use concoord_core::wire::{Done, HostedCall};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::LocalSet;
 
@@ -41,7 +41,7 @@ impl Hosted {
     fn calls(&mut self, methods: &[&str]) -> Vec<HostedCall> {
         let mut call = |method: &&str| {
             self.number += 1;
-            HostedCall { number: self.number, method: (*method).into(), arguments: Bytes::new() }
+            HostedCall { number: self.number, method: (*method).into(), ..HostedCall::default() }
         };
         methods.iter().map(&mut call).collect()
     }
@@ -49,7 +49,7 @@ impl Hosted {
     fn apply(&mut self, methods: &[&str]) {
         let calls = self.calls(methods);
         let index = self.number;
-        self.worker.ask(WorkerAction::Apply { index, time_ms: 0, calls });
+        self.worker.ask(WorkerAction::Apply { index, time_ms: 0, clock_ms: 0, calls });
     }
 
     fn read(&mut self, method: &str) {
@@ -65,8 +65,12 @@ impl Hosted {
     async fn done(&mut self, count: usize) -> Vec<(u64, Result<i64, Refusal>)> {
         let mut all = Vec::new();
         while all.len() < count {
-            let Event::Done(done) = self.event().await else { panic!("calls are done") };
-            all.extend(done.into_iter().map(|(number, outcome)| match outcome {
+            let Event::Done(done, _) = self.event().await else { panic!("calls are done") };
+            let ended = done.into_iter().map(|done| match done {
+                Done::Ended(number, outcome) => (number, outcome),
+                Done::Parked(_) | Done::Woken(..) => panic!("nothing waits here"),
+            });
+            all.extend(ended.map(|(number, outcome)| match outcome {
                 Outcome::Returned(total) => match Value::decode(&total) {
                     Ok(Value::Int(total)) => (number, Ok(total)),
                     other => panic!("{other:?} is no total"),

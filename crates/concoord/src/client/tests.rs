@@ -389,7 +389,7 @@ fn the_interface_can_be_asked_for() {
     scope(|scope| {
         scope.spawn(|| {
             let mut guest = replica.welcome();
-            assert_eq!(guest.hear(), Some(Request::Interface));
+            assert_eq!(guest.hear(), Some(Request::Interface(String::new())));
             guest.say(&Answer::Interface(interface.clone()));
             guest.serve()
         });

@@ -42,7 +42,8 @@ fn calls(requests: &[Request]) -> Vec<(u64, u64)> {
         | Request::KeepAlive(_)
         | Request::Close(_)
         | Request::Backup
-        | Request::Interface
+        | Request::Cancel(_)
+        | Request::Interface(_)
         | Request::Status
         | Request::Order(_) => None,
     };
@@ -509,10 +510,10 @@ fn giving_up_says_what_the_cluster_waits_for() {
 fn questions_are_asked_again_over_the_next_connection() {
     let mut world = World::open(&[1]);
     let ticket = world.ask(Question::Interface);
-    assert_eq!(world.heard(), [Request::Interface]);
+    assert_eq!(world.heard(), [Request::Interface(String::new())]);
     world.break_link();
     world.serve(1, &[1]);
-    assert_eq!(world.heard(), [Request::Interface]);
+    assert_eq!(world.heard(), [Request::Interface(String::new())]);
     world.say(&Answer::Interface(Interface::default()));
     assert_eq!(world.done(), [(ticket, Ok(Reply::Interface(Interface::default())))]);
 }

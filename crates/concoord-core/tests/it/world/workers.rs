@@ -7,7 +7,7 @@ use concoord_core::call::{CallId, Outcome, Refusal};
 use concoord_core::object::{Context, Moment, Object, Reply};
 use concoord_core::replica::{Event, WorkerAction};
 use concoord_core::value::{Arguments, Value};
-use concoord_core::wire::HostedCall;
+use concoord_core::wire::{Done, HostedCall};
 
 use super::{Happening, World};
 use crate::list::List;
@@ -36,7 +36,7 @@ impl World {
                     }
                 }
                 let life = self.nodes[node].life;
-                let done = Event::Done(vec![(number, skipped)]);
+                let done = Event::Done(vec![Done::Ended(number, skipped)], None);
                 self.at(self.now + 1, Happening::Hear(node, life, done));
             }
             WorkerAction::Restore(_) => {
@@ -67,19 +67,23 @@ impl World {
         let Some(asked) = there.worker.asked.pop_front() else { return };
         let mut list = List(Arc::clone(&there.list));
         let event = match asked {
-            WorkerAction::Apply { index, time_ms, mut calls } => {
+            WorkerAction::Apply { index, time_ms, clock_ms, mut calls } => {
                 if calls.is_empty() {
                     return self.wake_worker(node);
                 }
-                let HostedCall { number, method, arguments } = calls.remove(0);
+                let HostedCall { number, method, arguments, .. } = calls.remove(0);
                 let arguments = Arguments::decode(&arguments).unwrap();
                 if !calls.is_empty() {
-                    let rest = WorkerAction::Apply { index, time_ms, calls };
+                    let rest = WorkerAction::Apply { index, time_ms, clock_ms, calls };
                     there.worker.asked.push_front(rest);
                 }
                 if crashes && matches!(arguments.positional.first(), Some(Value::Int(..0))) {
                     there.worker.stuck = Some(number);
                     Event::HostFailed(number)
+                } else if method.starts_with('_') {
+                    // The end of a session, say: a list does not care.
+                    let nothing = Outcome::Returned(Value::None.encode().unwrap());
+                    Event::Done(vec![Done::Ended(number, nothing)], None)
                 } else {
                     let moment = Moment { index, time_ms, ..Moment::default() };
                     let mut deeds = Vec::new();
@@ -89,15 +93,16 @@ impl World {
                     else {
                         unreachable!("a list never waits")
                     };
-                    Event::Done(vec![(number, Outcome::Returned(value.encode().unwrap()))])
+                    let outcome = Outcome::Returned(value.encode().unwrap());
+                    Event::Done(vec![Done::Ended(number, outcome)], None)
                 }
             }
             WorkerAction::Read(calls) => {
                 let outcome = |call: &HostedCall| {
                     let value = list.read(&call.method, &Arguments::default()).unwrap();
-                    (call.number, Outcome::Returned(value.encode().unwrap()))
+                    Done::Ended(call.number, Outcome::Returned(value.encode().unwrap()))
                 };
-                Event::Done(calls.iter().map(outcome).collect())
+                Event::Done(calls.iter().map(outcome).collect(), None)
             }
             WorkerAction::Snapshot(number) if has_sets => Event::Unsettled(number),
             WorkerAction::Snapshot(number) | WorkerAction::Settle(number) => {
