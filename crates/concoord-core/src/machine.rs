@@ -6,6 +6,8 @@
 mod directory;
 mod native;
 mod state;
+#[cfg(test)]
+mod tests;
 mod waits;
 mod watches;
 
