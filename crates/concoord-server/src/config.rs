@@ -52,11 +52,12 @@ pub struct ReplicaConfig {
     pub greeting: Duration,
 }
 
-/// The object, and where it lives.
+/// The object that a cluster is started with, where it lives, and what else is hosted beside the
+/// classes that come ready-made.
 pub enum ObjectSpec {
-    /// In this process, made by this.
-    Native(Box<dyn Fn() -> Box<dyn Object>>),
-    /// In a process of its own.
+    /// In this process, made by this; and further classes in a process of their own.
+    Native(Box<dyn Fn() -> Box<dyn Object>>, Option<WorkerSpec>),
+    /// In a process of its own, which hosts further classes as well.
     Worker(WorkerSpec),
 }
 
@@ -67,15 +68,42 @@ impl ObjectSpec {
         objects::stock(class)?;
         let class = class.to_owned();
         let make = move || objects::stock(&class).expect("it was there before");
-        Some(Self::Native(Box::new(make)))
+        Some(Self::Native(Box::new(make), None))
+    }
+
+    /// An object of the first of these classes, and the others besides; `worker` says how those
+    /// are hosted that are not ready-made.
+    ///
+    /// # Panics
+    /// If there is no class.
+    #[must_use]
+    pub fn of(classes: &[String], worker: impl FnOnce(Vec<String>) -> WorkerSpec) -> Self {
+        let first = classes.first().expect("a cluster is started with an object");
+        let hosted = classes.iter().filter(|class| objects::stock(class).is_none());
+        let hosted: Vec<String> = hosted.cloned().collect();
+        let worker = (!hosted.is_empty()).then(|| worker(hosted));
+        match (Self::stock(first), worker) {
+            (Some(Self::Native(make, _)), worker) => Self::Native(make, worker),
+            (_, Some(worker)) => Self::Worker(worker),
+            (_, None) => unreachable!("a class that is not ready-made is hosted"),
+        }
+    }
+
+    /// The worker, if there is to be one.
+    #[must_use]
+    pub const fn worker(&self) -> Option<&WorkerSpec> {
+        match self {
+            Self::Native(_, worker) => worker.as_ref(),
+            Self::Worker(worker) => Some(worker),
+        }
     }
 }
 
-/// How to start the worker that hosts an object.
+/// How to start the worker that hosts objects.
 #[derive(Clone, Debug)]
 pub struct WorkerSpec {
-    /// The class, `module.Class`.
-    pub class: String,
+    /// The classes, `module.Class` each.
+    pub classes: Vec<String>,
     /// The program and its arguments. It finds the socket to us as its standard input.
     pub command: Vec<OsString>,
     /// How long the class may take to load, and a state to be taken in.
@@ -85,15 +113,22 @@ pub struct WorkerSpec {
 }
 
 impl WorkerSpec {
-    /// The worker that hosts a Python class, run by that interpreter.
+    /// The worker that hosts Python classes, run by that interpreter.
     #[must_use]
-    pub fn python(python: &Path, class: &str) -> Self {
+    pub fn python(python: &Path, classes: Vec<String>) -> Self {
         Self {
-            class: class.into(),
+            classes,
             command: vec![python.into(), "-m".into(), "concoord._worker".into()],
             load_timeout: Duration::from_secs(60),
             apply_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+impl WorkerSpec {
+    /// What it hosts, for people.
+    pub(crate) fn name(&self) -> String {
+        self.classes.join(" and ")
     }
 }
 
@@ -186,10 +221,7 @@ impl ReplicaConfig {
         times(("election_timeout", self.election_timeout), 3, ("heartbeat", self.heartbeat))?;
         times(("session_timeout", self.session_timeout), 2, ("tick", self.tick))?;
         times(("dead_timeout", self.dead_timeout), 2, ("election_timeout", self.election_timeout))?;
-        match &self.object {
-            ObjectSpec::Native(_) => Ok(()),
-            ObjectSpec::Worker(spec) => spec.check(),
-        }
+        self.object.worker().map_or(Ok(()), WorkerSpec::check)
     }
 }
 
@@ -213,7 +245,7 @@ mod tests {
     use super::*;
 
     fn config() -> ReplicaConfig {
-        let worker = WorkerSpec::python(Path::new("python3"), "counter.Counter");
+        let worker = WorkerSpec::python(Path::new("python3"), vec!["counter.Counter".into()]);
         ReplicaConfig::new(([127, 0, 0, 1], 14000).into(), ObjectSpec::Worker(worker))
     }
 

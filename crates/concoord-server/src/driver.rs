@@ -168,13 +168,15 @@ impl Driver {
     ) -> Result<Self, RunError> {
         let source = listener.local_addr()?.ip();
         let process = own_process();
-        let (hosting, runtime, worker) = match &config.object {
-            ObjectSpec::Native(make) => (Hosting::native(make()), String::new(), None),
-            ObjectSpec::Worker(spec) => {
-                let (worker, loaded) = Worker::load(spec.clone()).await?;
-                (Hosting::worker(loaded.interfaces), loaded.runtime, Some(worker))
-            }
-        };
+        let mut hosting = Hosting { object: None, worker: Vec::new() };
+        let (mut runtime, mut worker) = (String::new(), None);
+        if let Some(spec) = config.object.worker() {
+            let (process, loaded) = Worker::load(spec.clone()).await?;
+            (hosting.worker, runtime, worker) = (loaded.interfaces, loaded.runtime, Some(process));
+        }
+        if let ObjectSpec::Native(make, _) = &config.object {
+            hosting.object = Some(make());
+        }
         let restore = restore.map(|backup| fitting(backup, hosting.interface(), &runtime));
         let restore = restore.transpose()?;
         let recovered = disk.open(config, &hosting, &runtime)?;

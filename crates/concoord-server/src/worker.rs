@@ -148,7 +148,7 @@ async fn supervise(host: Rc<Host>, mut process: Process) {
         let reason = host.live(&mut process).await;
         process.kill().await;
         let told = host.journal.borrow_mut().end_life();
-        tracing::warn!("the worker of {} is replaced: {reason}", host.spec.class);
+        tracing::warn!("the worker of {} is replaced: {reason}", host.spec.name());
         host.tell(told);
         if started.elapsed() > RESTART_PAUSE_MAX {
             pause = RESTART_PAUSE;
@@ -282,7 +282,7 @@ impl Host {
                 Ok(_) => tracing::error!(
                     "{} is not what this replica was started with any more, and the other replicas \
                      would have another object: put its source back, or start this replica again",
-                    self.spec.class
+                    self.spec.name()
                 ),
                 Err(error) => tracing::error!("{error}"),
             }
@@ -379,12 +379,12 @@ fn describe(ended: io::Result<std::process::ExitStatus>) -> String {
 
 /// Starts a process and has it load the object.
 async fn start(spec: &WorkerSpec) -> Result<(Process, Loaded), LoadError> {
-    let class = || spec.class.clone();
+    let class = || spec.name();
     let mut process = spawn(spec).map_err(|source| {
         let program = spec.command.first().map(|program| program.to_string_lossy().into_owned());
         LoadError::Start { program: program.unwrap_or_default(), class: class(), source }
     })?;
-    let said = timeout(spec.load_timeout, load(&mut process, class())).await;
+    let said = timeout(spec.load_timeout, load(&mut process, spec.classes.clone())).await;
     let Ok(said) = said else {
         return Err(LoadError::TimedOut { class: class(), timeout: spec.load_timeout });
     };
@@ -403,9 +403,9 @@ async fn start(spec: &WorkerSpec) -> Result<(Process, Loaded), LoadError> {
     }
 }
 
-async fn load(process: &mut Process, class: String) -> Result<FromWorker, ReadError> {
+async fn load(process: &mut Process, classes: Vec<String>) -> Result<FromWorker, ReadError> {
     let mut frame = BytesMut::new();
-    write_frame(&ToWorker::Load { classes: vec![class] }, &mut frame);
+    write_frame(&ToWorker::Load { classes }, &mut frame);
     process.writer.write_all_buf(&mut frame).await?;
     next(&mut process.reader).await
 }

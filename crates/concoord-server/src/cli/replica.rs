@@ -46,9 +46,9 @@ pub(super) struct Options {
     /// address:port of a replica to join, or several with commas between
     #[arg(short, long, value_name = "BOOTSTRAP")]
     boot: Option<String>,
-    /// Dotted name of the object's class
-    #[arg(short, long, value_name = "OBJECTNAME")]
-    objectname: String,
+    /// Dotted name of the object's class; given again, of further classes to host objects of
+    #[arg(short, long, value_name = "OBJECTNAME", required = true)]
+    objectname: Vec<String>,
     /// address:port of a logger to send log records to
     #[arg(short, long)]
     logger: Option<String>,
@@ -320,12 +320,11 @@ fn configure(
     bootstrap: Vec<SocketAddr>,
     installed: Option<PathBuf>,
 ) -> ReplicaConfig {
-    let class = &options.objectname;
-    let object = ObjectSpec::stock(class).unwrap_or_else(|| {
+    let object = ObjectSpec::of(&options.objectname, |classes| {
         let python = python::choose(options.python.as_deref(), installed.as_deref());
-        let mut spec = WorkerSpec::python(&python, class);
+        let mut spec = WorkerSpec::python(&python, classes);
         spec.apply_timeout = options.apply_timeout.unwrap_or(spec.apply_timeout);
-        ObjectSpec::Worker(spec)
+        spec
     });
     let mut config = ReplicaConfig::new(address, object);
     config.bootstrap = bootstrap;

@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 fn spec(class: &str) -> WorkerSpec {
     WorkerSpec {
-        class: class.into(),
+        classes: vec![class.into()],
         command: fake::command("worker::fake::fake_worker"),
         load_timeout: 3 * SOON,
         apply_timeout: Duration::from_millis(500),

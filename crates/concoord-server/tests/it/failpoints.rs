@@ -104,7 +104,7 @@ fn a_replica() {
     };
     let address: SocketAddr = address.parse().unwrap();
     let worker = WorkerSpec {
-        class: scratch.into(),
+        classes: vec![scratch.into()],
         command: fake::command("fake::fake_worker"),
         load_timeout: SOON,
         apply_timeout: SOON,

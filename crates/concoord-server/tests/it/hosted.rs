@@ -14,7 +14,7 @@ use crate::fake;
 
 fn start(scratch: &Path, bootstrap: &[&Running]) -> Running {
     let spec = WorkerSpec {
-        class: scratch.to_str().unwrap().into(),
+        classes: vec![scratch.to_str().unwrap().into()],
         command: fake::command("fake::fake_worker"),
         load_timeout: SOON,
         apply_timeout: Duration::from_millis(500),

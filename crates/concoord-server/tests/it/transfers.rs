@@ -74,7 +74,7 @@ impl Shared {
 
 fn fake_object(scratch: &Path) -> impl FnOnce() -> ObjectSpec + Send + 'static {
     let spec = WorkerSpec {
-        class: scratch.to_str().unwrap().into(),
+        classes: vec![scratch.to_str().unwrap().into()],
         command: fake::command("fake::fake_worker"),
         load_timeout: SOON,
         apply_timeout: Duration::from_secs(5),
