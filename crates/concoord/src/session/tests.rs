@@ -510,10 +510,10 @@ fn giving_up_says_what_the_cluster_waits_for() {
 fn questions_are_asked_again_over_the_next_connection() {
     let mut world = World::open(&[1]);
     let ticket = world.ask(Question::Interface);
-    assert_eq!(world.heard(), [Request::Interface(String::new())]);
+    assert_eq!(world.heard(), [Request::Interface("Counter".into())]);
     world.break_link();
     world.serve(1, &[1]);
-    assert_eq!(world.heard(), [Request::Interface(String::new())]);
+    assert_eq!(world.heard(), [Request::Interface("Counter".into())]);
     world.say(&Answer::Interface(Interface::default()));
     assert_eq!(world.done(), [(ticket, Ok(Reply::Interface(Interface::default())))]);
 }
