@@ -54,7 +54,7 @@ pub struct Client {
     life: Life,
 }
 
-/// How the replica at `"host:port"` is, by its own account: unlike a [`Client`] this stays with
+/// How the replica at `"host:port"` is, or the first that answers behind a name, by its own account: unlike a [`Client`] this stays with
 /// that very replica.
 ///
 /// # Errors
@@ -62,7 +62,8 @@ pub struct Client {
 pub fn status_of(address: &str, timeout: Duration) -> Result<Status, Error> {
     let bootstrap = Bootstrap::parse(address)?;
     let options = Options { timeout, class: None };
-    let life = Life::new(std::process::id(), Session::new(None).staying());
+    let session = Session::new(bootstrap.clone(), None).staying();
+    let life = Life::new(std::process::id(), session);
     Client { bootstrap, options, process: std::process::id, life }.status()
 }
 
@@ -76,7 +77,11 @@ struct Life {
 }
 
 impl Client {
-    /// Connects to the first replica of `"host:port, host:port"` that serves.
+    /// Connects to the first replica of `"host:port, host:port"` that serves. In place of some or
+    /// all of them may stand domain names, which are looked up anew whenever a connection is lost:
+    /// as SRV records at `_concoord._tcp.<name>`, else as addresses with port 14000, or with the
+    /// port that follows the name. `?dns=ADDRESS:PORT` behind it all, or the environment variable
+    /// `CONCOORD_DNS`, names the DNS servers to ask in place of this host's own.
     ///
     /// # Errors
     /// [`Error::Bootstrap`], [`Error::Unreachable`], [`Error::Refused`].
@@ -103,7 +108,8 @@ impl Client {
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Self, Error> {
         let bootstrap = Bootstrap::parse(bootstrap)?;
-        let life = Life::new(process(), Session::new(options.class.clone()));
+        let session = Session::new(bootstrap.clone(), options.class.clone());
+        let life = Life::new(process(), session);
         let client = Self { bootstrap, options, process, life };
         client.ask(Question::Ready, client.options.timeout, interrupted)?;
         Ok(client)
@@ -184,7 +190,7 @@ impl Client {
         while life.process != process {
             life = life.next.get_or_init(|| {
                 life.shared.abandon();
-                let session = Session::new(self.options.class.clone());
+                let session = Session::new(self.bootstrap.clone(), self.options.class.clone());
                 Box::new(Life::new(process, session))
             });
         }

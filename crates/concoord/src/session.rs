@@ -25,14 +25,31 @@ use concoord_core::wire::{
 };
 
 use crate::Error;
-use crate::error::Attempts;
+use crate::bootstrap::Bootstrap;
 use crate::route::{Dial, Route};
 
-/// How long an answer may be awaited before we ask whether there is a way to the leader at all.
-const QUIET: Duration = Duration::from_secs(1);
+/// How long an answer may be awaited before we ask the replica whether it lives. Twice as long
+/// each time that it says so: a call may well take minutes.
+const QUIET: Duration = Duration::from_millis(300);
 
-/// How long an answer may be awaited before the connection is given up for another replica's.
-const SILENT: Duration = Duration::from_secs(3);
+/// What [`QUIET`] grows to.
+const QUIET_MAX: Duration = Duration::from_millis(1200);
+
+/// How long the answer to that may be awaited before another replica is asked who leads. With
+/// [`QUIET`] no longer than an election takes to begin: then whoever is asked will know.
+const SILENT: Duration = Duration::from_millis(700);
+
+/// How long a replica may say that calls wait before another one is asked: this one may be cut
+/// off from a majority that the other is part of. Twice as long each time that the other one says
+/// so, too.
+const STUCK: Duration = Duration::from_millis(400);
+
+/// How often [`STUCK`] is doubled at most.
+const DOUBLINGS_MAX: u32 = 3;
+
+/// How long after a leader did not answer it is tried again, if a follower says that it still
+/// leads.
+const RETURN: Duration = Duration::from_secs(10);
 
 /// Bytes of arguments that may be open at once, give or take one call: half of what a replica
 /// takes from one connection before it hangs up.
@@ -85,6 +102,8 @@ pub(crate) struct Session {
     link_number: u64,
     lost_at: Duration,
     route: Route,
+    /// How many replicas in a row said nothing but that calls wait.
+    stuck: u32,
     /// Whether a replica in this round knows nothing of the session's cluster.
     foreign: bool,
     output: BytesMut,
@@ -124,9 +143,15 @@ struct Up {
     opening: bool,
     /// New calls wait until the cluster has answered for the session.
     proving: bool,
-    /// A keep-alive has not been answered.
-    greeted: bool,
-    /// Since when an answer is due.
+    /// The leader that it named, where that is not itself.
+    leader: Option<SocketAddr>,
+    /// Since when it has been ours.
+    since: Duration,
+    /// Since when the answer to whether it lives is due.
+    greeted_at: Option<Duration>,
+    /// How long it may be quiet while an answer is due.
+    quiet: Duration,
+    /// Since when an answer is due, or another part of it.
     asked_at: Option<Duration>,
     /// When the session was last heard from.
     said_at: Duration,
@@ -134,8 +159,35 @@ struct Up {
     stuck_at: Option<Duration>,
 }
 
+impl Up {
+    /// Bytes come or go.
+    fn flows(&mut self, now: Duration) {
+        for at in [&mut self.asked_at, &mut self.greeted_at].into_iter().flatten() {
+            *at = now;
+        }
+    }
+
+    /// An answer is due.
+    fn owes(&mut self, now: Duration) {
+        if self.asked_at.is_none() {
+            self.quiet = QUIET;
+        }
+        self.asked_at.get_or_insert(now);
+    }
+
+    /// When it is no longer believed to live.
+    fn silent_at(&self) -> Option<Duration> {
+        self.greeted_at.map(|at| at + SILENT)
+    }
+
+    /// When to go back to the leader that had not answered.
+    fn return_at(&self) -> Option<Duration> {
+        self.leader.map(|_| self.since + RETURN)
+    }
+}
+
 impl Session {
-    pub(crate) fn new(class: Option<String>) -> Self {
+    pub(crate) fn new(bootstrap: Bootstrap, class: Option<String>) -> Self {
         Self {
             class,
             cluster: None,
@@ -151,7 +203,8 @@ impl Session {
             link: Link::Down,
             link_number: 0,
             lost_at: Duration::ZERO,
-            route: Route::default(),
+            route: Route::new(bootstrap),
+            stuck: 0,
             foreign: false,
             output: BytesMut::new(),
             done: VecDeque::new(),
@@ -236,9 +289,9 @@ impl Session {
         dial
     }
 
-    /// The hosts of the bootstrap were looked up.
-    pub(crate) fn resolved(&mut self, found: Vec<SocketAddr>, failed: Attempts) {
-        self.route.resolved(found, failed);
+    /// The `nth` name of the bootstrap was looked up.
+    pub(crate) fn looked_up(&mut self, nth: usize, found: Result<Vec<SocketAddr>, String>) {
+        self.route.looked_up(nth, found);
     }
 
     /// The connection that [`Session::dial`] wanted is there.
@@ -250,6 +303,13 @@ impl Session {
         let session = self.cluster.zip(self.id);
         let hello = Hello::Client(ClientHello { class: self.class.clone(), session });
         write_frame(&hello, &mut self.output);
+    }
+
+    /// The replica does not answer any more.
+    fn leave(&mut self, now: Duration, why: String) {
+        let Link::Up(Up { address, replica, .. }) = self.link else { return };
+        self.route.silent(address, replica, why);
+        self.hang_up(now);
     }
 
     /// The connection could not be made, or broke.
@@ -295,13 +355,17 @@ impl Session {
         self.output.advance(bytes);
         // Where much is to be written nobody can have answered yet; that it flows is proof enough.
         if let (false, Link::Up(up)) = (self.output.is_empty(), &mut self.link) {
-            up.asked_at = Some(now);
+            up.flows(now);
         }
     }
 
     /// Takes in what was read from the connection; the beginning of a frame is left.
     pub(crate) fn received(&mut self, now: Duration, bytes: &mut BytesMut) {
         let link = self.link_number;
+        // A part of a large answer is a sign of life, too.
+        if let Link::Up(up) = &mut self.link {
+            up.flows(now);
+        }
         while self.link_number == link {
             let greeting = matches!(self.link, Link::Greeting { .. });
             let bytes_max = if greeting { HELLO_BYTES_MAX } else { FRAME_BYTES_MAX };
@@ -328,32 +392,46 @@ impl Session {
             Link::Down | Link::Dialling { .. } => None,
             Link::Greeting { deadline, .. } => Some(*deadline),
             Link::Up(up) => {
-                let stuck = up.asked_at.and(up.stuck_at).map(|at| at + SILENT);
-                let silent = up.asked_at.map(|at| at + SILENT);
-                let greet = self.id.and_then(|_| self.greet_at(up));
-                [stuck, silent, greet].into_iter().flatten().min()
+                let times = [self.stuck_at(up), up.silent_at(), self.greet_at(up), up.return_at()];
+                times.into_iter().flatten().min()
             }
         }
     }
 
     /// Does what is due.
     pub(crate) fn wake(&mut self, now: Duration) {
+        let is_due = |at: Option<Duration>| at.is_some_and(|at| now >= at);
         match &self.link {
             Link::Greeting { deadline, .. } if now >= *deadline => {
                 self.lost(now, "it took the connection but did not answer".into());
             }
-            Link::Up(up) if up.asked_at.is_some_and(|at| now >= at + SILENT) => {
-                self.lost(now, format!("no answer for {SILENT:?}"));
+            Link::Up(up) if is_due(up.silent_at()) => {
+                self.leave(now, format!("it did not answer for {SILENT:?}"));
             }
-            // The replica may be cut off from a majority that another one is part of.
-            Link::Up(up)
-                if up.asked_at.is_some() && up.stuck_at.is_some_and(|at| now >= at + SILENT) =>
-            {
-                self.lost(now, self.waiting.clone().unwrap_or_default());
+            Link::Up(up) if is_due(self.stuck_at(up)) => {
+                self.stuck += 1;
+                self.leave(now, self.waiting.clone().unwrap_or_default());
             }
-            Link::Up(up) if self.greet_at(up).is_some_and(|at| now >= at) => self.greet(now),
+            Link::Up(up) if is_due(self.greet_at(up)) => self.greet(now),
+            Link::Up(up) if is_due(up.return_at()) => self.go_back(now),
             Link::Down | Link::Dialling { .. } | Link::Greeting { .. } | Link::Up(_) => {}
         }
+    }
+
+    /// Goes back to the leader that had not answered.
+    fn go_back(&mut self, now: Duration) {
+        let Link::Up(up) = &mut self.link else { return };
+        if let Some(leader) = up.leader.take()
+            && self.route.returns_to(leader, up.address)
+        {
+            self.hang_up(now);
+        }
+    }
+
+    /// When to ask elsewhere, where nothing but that calls wait is said.
+    fn stuck_at(&self, up: &Up) -> Option<Duration> {
+        let patience = STUCK * (1 << self.stuck.min(DOUBLINGS_MAX));
+        up.asked_at.and(up.stuck_at).map(|at| at + patience)
     }
 
     /// Whether a connection is needed: for something that was asked, or to keep a session that
@@ -365,19 +443,22 @@ impl Session {
             || (self.id.is_some() && now < self.lost_at + self.timeout)
     }
 
-    /// When the next keep-alive is due.
+    /// When to ask whether the replica lives next, or to say that the session does.
     fn greet_at(&self, up: &Up) -> Option<Duration> {
-        let quiet = up.asked_at.filter(|_| !up.greeted).map(|at| at + QUIET);
-        let idle = up.said_at + KEEP_ALIVE.min(self.timeout / 3);
-        Some(quiet.map_or(idle, |quiet| quiet.min(idle)))
+        let quiet = up.asked_at.filter(|_| up.greeted_at.is_none()).map(|at| at + up.quiet);
+        let idle = self.id.map(|_| up.said_at + KEEP_ALIVE.min(self.timeout / 3));
+        quiet.into_iter().chain(idle).min()
     }
 
     fn greet(&mut self, now: Duration) {
-        let (Some(id), Link::Up(up)) = (self.id, &mut self.link) else { return };
-        up.greeted = true;
+        let Link::Up(up) = &mut self.link else { return };
+        up.greeted_at.get_or_insert(now);
         up.said_at = now;
-        up.asked_at.get_or_insert(now);
-        write_frame(&Request::KeepAlive(id), &mut self.output);
+        up.owes(now);
+        up.quiet = (up.quiet * 2).min(QUIET_MAX);
+        // Without a session anything serves that every replica answers at once.
+        let request = self.id.map_or(Request::Status, Request::KeepAlive);
+        write_frame(&request, &mut self.output);
     }
 
     fn welcome(&mut self, now: Duration, welcome: Welcome) {
@@ -397,7 +478,7 @@ impl Session {
                 if self.route.welcomed(address, leader, members) {
                     self.hang_up(now);
                 } else {
-                    self.go_on(now, address, replica);
+                    self.go_on(now, address, replica, leader);
                 }
             }
             Welcome::Peer { .. } | Welcome::Removed(_) => {
@@ -413,14 +494,23 @@ impl Session {
     }
 
     /// The link is up: whatever has no answer is asked (again).
-    fn go_on(&mut self, now: Duration, address: SocketAddr, replica: SocketAddr) {
+    fn go_on(
+        &mut self,
+        now: Duration,
+        address: SocketAddr,
+        replica: SocketAddr,
+        leader: Option<SocketAddr>,
+    ) {
         self.foreign = false;
         self.link = Link::Up(Up {
             address,
             replica,
+            leader,
+            since: now,
             opening: false,
             proving: false,
-            greeted: false,
+            greeted_at: None,
+            quiet: QUIET,
             asked_at: None,
             said_at: now,
             stuck_at: None,
@@ -440,7 +530,7 @@ impl Session {
 
     fn answer(&mut self, now: Duration, answer: Answer) {
         let Link::Up(up) = &mut self.link else { return };
-        up.greeted = false;
+        up.greeted_at = None;
         match answer {
             Answer::Opened(id) if up.opening => {
                 up.opening = false;
@@ -464,6 +554,8 @@ impl Session {
                         self.done.push_back((ticket, Ok(Reply::Outcome(outcome))));
                     }
                 }
+                up.quiet = QUIET;
+                self.stuck = 0;
                 self.route.settled();
                 self.proven(now);
             }
@@ -480,6 +572,7 @@ impl Session {
             }
             Answer::Leader(leader) => {
                 let (address, replica) = (up.address, up.replica);
+                up.leader = None;
                 if leader != replica && self.route.told_leader(leader, address) {
                     self.hang_up(now);
                 }
@@ -536,7 +629,7 @@ impl Session {
         }
         let Some(id) = self.id else {
             up.opening = true;
-            up.asked_at.get_or_insert(now);
+            up.owes(now);
             write_frame(&Request::Open, &mut self.output);
             return;
         };
@@ -574,7 +667,7 @@ impl Session {
             call.acked = up_to;
         }
         up.said_at = now;
-        up.asked_at.get_or_insert(now);
+        up.owes(now);
         write_frame(&sent.request, &mut self.output);
     }
 
@@ -585,7 +678,7 @@ impl Session {
             Question::Status => Request::Status,
         };
         if let Link::Up(up) = &mut self.link {
-            up.asked_at.get_or_insert(now);
+            up.owes(now);
             write_frame(&request, &mut self.output);
         }
     }

@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::tokio::io::AsyncReadExt;
-use ::tokio::net::{TcpStream, lookup_host};
+use ::tokio::net::TcpStream;
 use ::tokio::sync::{mpsc, oneshot};
 use ::tokio::time::{Instant, sleep, timeout};
 use bytes::{Bytes, BytesMut};
 
 use crate::bootstrap::Bootstrap;
-use crate::error::{Attempts, why_unconnected};
+use crate::error::why_unconnected;
+use crate::names::{self, LookUpError};
 use crate::route::Dial;
 use crate::session::{Question, Reply, Session, Ticket};
 use crate::{Arguments, Error, Interface, Options, Status, Value, reply};
@@ -61,19 +62,22 @@ enum Command {
 }
 
 impl Client {
-    /// Connects to the first replica of `"host:port, host:port"` that serves.
+    /// Connects to the first replica of `"host:port, host:port"` that serves, or of a domain
+    /// name: see [`crate::Client::connect`].
     ///
     /// # Errors
     /// [`Error::Bootstrap`], [`Error::Unreachable`], [`Error::Refused`].
     pub async fn connect(bootstrap: &str, options: Options) -> Result<Self, Error> {
         let bootstrap = Bootstrap::parse(bootstrap)?;
         let (commands_tx, commands_rx) = mpsc::unbounded_channel();
+        let (names_tx, names_rx) = mpsc::unbounded_channel();
         let driver = Driver {
-            session: Session::new(options.class.clone()),
+            session: Session::new(bootstrap.clone(), options.class.clone()),
             replies: HashMap::new(),
+            names_tx,
             born: Instant::now(),
         };
-        ::tokio::spawn(driver.run(bootstrap, commands_rx));
+        ::tokio::spawn(driver.run(bootstrap, commands_rx, names_rx));
         let client = Self { commands_tx, tickets: Arc::default(), options };
         client.ask(Question::Ready).await?;
         Ok(client)
@@ -181,6 +185,7 @@ impl Drop for Open<'_> {
 struct Driver {
     session: Session,
     replies: HashMap<Ticket, ReplyTx>,
+    names_tx: mpsc::UnboundedSender<LookedUp>,
     born: Instant,
 }
 
@@ -192,15 +197,16 @@ enum Wire {
 }
 
 /// What the way to a connection has led to.
-enum Came {
-    Resolved(Vec<SocketAddr>, Attempts),
-    Connected(io::Result<TcpStream>),
-}
+type Came = io::Result<TcpStream>;
+
+/// What a name stands for.
+type LookedUp = (usize, Result<Vec<SocketAddr>, LookUpError>);
 
 /// What a turn of the task begins with.
 enum Event {
     Command(Option<Command>),
     Came(Came),
+    LookedUp(LookedUp),
     Read(io::Result<usize>),
     Writable,
     Timer,
@@ -211,6 +217,7 @@ impl Driver {
         mut self,
         bootstrap: Bootstrap,
         mut commands_rx: mpsc::UnboundedReceiver<Command>,
+        mut names_rx: mpsc::UnboundedReceiver<LookedUp>,
     ) {
         let mut wire = Wire::Down;
         let mut timer = pin!(sleep(LOOK));
@@ -224,6 +231,7 @@ impl Driver {
             let event = ::tokio::select! {
                 command = commands_rx.recv() => Event::Command(command),
                 event = wire.event(wants_to_write) => event,
+                Some(found) = names_rx.recv() => Event::LookedUp(found),
                 () = timer.as_mut() => Event::Timer,
             };
             let now = self.born.elapsed();
@@ -239,6 +247,9 @@ impl Driver {
                     }
                 }
                 Event::Came(came) => self.came(now, came, &mut wire),
+                Event::LookedUp((nth, found)) => {
+                    self.session.looked_up(nth, found.map_err(|error| error.to_string()));
+                }
                 Event::Read(read) => self.read(now, read, &mut wire),
                 Event::Writable => {}
                 Event::Timer => {
@@ -278,13 +289,12 @@ impl Driver {
     fn came(&mut self, now: Duration, came: Came, wire: &mut Wire) {
         *wire = Wire::Down;
         match came {
-            Came::Resolved(found, failed) => self.session.resolved(found, failed),
-            Came::Connected(Ok(stream)) => {
+            Ok(stream) => {
                 self.session.dialled(now);
                 let link = self.session.link_number();
                 *wire = Wire::Up { link, stream, inbox: BytesMut::new() };
             }
-            Came::Connected(Err(error)) => self.session.lost(now, why_unconnected(&error)),
+            Err(error) => self.session.lost(now, why_unconnected(&error)),
         }
     }
 
@@ -314,15 +324,26 @@ impl Driver {
         if !matches!(wire, Wire::Down) {
             return self.session.wake_at();
         }
-        match self.session.dial(now) {
-            Dial::Resolve => *wire = Wire::Coming(Box::pin(resolve(bootstrap.clone()))),
-            Dial::Connect { address, within } => {
-                *wire = Wire::Coming(Box::pin(connect(address, within)));
+        loop {
+            match self.session.dial(now) {
+                Dial::LookUp => self.look_up(bootstrap),
+                Dial::Connect { address, within } => {
+                    *wire = Wire::Coming(Box::pin(connect(address, within)));
+                    return None;
+                }
+                Dial::At(at) => return Some(at),
+                Dial::Nothing => return None,
             }
-            Dial::At(at) => return Some(at),
-            Dial::Nothing => {}
         }
-        None
+    }
+
+    /// Begins to look the names up, in threads: the runtime would wait for tasks that block.
+    fn look_up(&self, bootstrap: &Bootstrap) {
+        let names_tx = self.names_tx.clone();
+        names::look_up_all(bootstrap, &move |nth, found| {
+            // The client may be gone.
+            drop(names_tx.send((nth, found)));
+        });
     }
 
     fn write(&mut self, now: Duration, wire: &Wire) {
@@ -372,19 +393,8 @@ impl Wire {
     }
 }
 
-async fn resolve(bootstrap: Bootstrap) -> Came {
-    let (mut found, mut failed) = (Vec::new(), Attempts::default());
-    for (host, port) in &bootstrap.0 {
-        match lookup_host((host.as_str(), *port)).await {
-            Ok(addresses) => found.extend(addresses),
-            Err(error) => failed.note(format!("{host}:{port}"), error.to_string()),
-        }
-    }
-    Came::Resolved(found, failed)
-}
-
 async fn connect(address: SocketAddr, within: Duration) -> Came {
-    Came::Connected(match timeout(within, TcpStream::connect(address)).await {
+    match timeout(within, TcpStream::connect(address)).await {
         // Where nobody listens, a port of the ephemeral range can by chance reach itself.
         Ok(Ok(stream)) if stream.local_addr().is_ok_and(|own| own == address) => {
             Err(io::ErrorKind::ConnectionRefused.into())
@@ -392,7 +402,7 @@ async fn connect(address: SocketAddr, within: Duration) -> Came {
         Ok(Ok(stream)) => stream.set_nodelay(true).map(|()| stream),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ mod status;
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ use output::note;
 /// Where a client looks for the cluster if it is not told: the first port that a replica takes.
 const BOOTSTRAP: &str = "127.0.0.1:14000";
 
-/// The port of an address that names none.
-const PORT: u16 = 14000;
+/// How long a command looks names up.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Parser)]
 #[command(
@@ -166,20 +166,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The addresses of replicas: `host:port, host:port`, where a port left out is the first that a
-/// replica takes.
-fn addresses(text: &str) -> Result<Vec<SocketAddr>, Failure> {
-    let mut all = Vec::new();
-    for place in text.split(',').map(str::trim) {
-        let found = place.to_socket_addrs().or_else(|_| (place, PORT).to_socket_addrs());
-        all.extend(found.map_err(|error| {
-            Failure::usage(format!(
-                "{place:?} is no replica's address ({error}): write host:port, with commas \
-                 between several"
-            ))
-        })?);
-    }
-    Ok(all)
+/// The addresses of replicas: `host:port, host:port`, or domain names, which are looked up for
+/// `timeout` at most.
+fn addresses(text: &str, timeout: Duration) -> Result<Vec<SocketAddr>, Failure> {
+    Ok(concoord::look_up(text, timeout)?)
 }
 
 /// The runtime that commands with sockets run on: this thread and no other.
@@ -212,11 +202,15 @@ mod tests {
     fn replicas_are_named_by_address_and_port() {
         let expected: Vec<SocketAddr> =
             vec![([127, 0, 0, 1], 14000).into(), ([127, 0, 0, 1], 14001).into()];
+        let addresses = |text| addresses(text, LOOK_UP_TIMEOUT);
         assert_eq!(addresses("127.0.0.1:14000, 127.0.0.1:14001").unwrap(), expected);
         assert_eq!(addresses("127.0.0.1,127.0.0.1:14001").unwrap(), expected);
         for text in ["", "127.0.0.1:14000,", "127.0.0.1:99999", "no host:1"] {
             assert_eq!(addresses(text).unwrap_err().exit, Exit::Usage, "{text}");
         }
+        let failure = addresses("name.invalid").unwrap_err();
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert!(failure.message.contains("name.invalid: "), "{}", failure.message);
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn unreachable_names_each_address_and_why() {
     let text = error.to_string();
     assert!(text.contains(&format!("{GONE}: nobody listens there")), "{text}");
     assert!(text.contains(&format!("{}: it took the connection", silent.address)), "{text}");
-    assert!(text.contains("name.invalid:14000: "), "{text}");
+    assert!(text.contains("name.invalid: "), "{text}");
     assert!(text.contains("within 2.5s"), "{text}");
     assert!(start.elapsed() < LONG);
 }
@@ -114,7 +114,9 @@ fn a_timeout_is_kept_and_says_what_the_cluster_waits_for() {
             let mut guest = replica.open();
             guest.call();
             guest.say(&Answer::Waiting("no quorum".into()));
-            guest.serve()
+            while guest.hear().is_some() {
+                guest.say(&Answer::Waiting("no quorum".into()));
+            }
         });
         let client = connect(&[&replica]);
         let start = Instant::now();

@@ -11,7 +11,6 @@ struct World {
     now: Duration,
     /// What the replica has not read yet.
     wire: BytesMut,
-    bootstrap: Vec<SocketAddr>,
     tickets: u64,
 }
 
@@ -52,11 +51,16 @@ fn calls(requests: &[Request]) -> Vec<(u64, u64)> {
 
 impl World {
     fn new(ports: &[u16]) -> Self {
+        let places: Vec<_> = ports.iter().map(|port| address(*port).to_string()).collect();
+        Self::of(&places.join(", "))
+    }
+
+    fn of(bootstrap: &str) -> Self {
+        let bootstrap = Bootstrap::parse(bootstrap).unwrap();
         Self {
-            session: Session::new(Some("Counter".into())),
+            session: Session::new(bootstrap, Some("Counter".into())),
             now: Duration::from_secs(1000),
             wire: BytesMut::new(),
-            bootstrap: ports.iter().copied().map(address).collect(),
             tickets: 0,
         }
     }
@@ -87,11 +91,12 @@ impl World {
         Ticket(self.tickets)
     }
 
-    /// Goes on to the next attempt, through look-ups and pauses; returns its port.
+    /// Goes on to the next attempt, through pauses; returns its port. Look-ups that begin on the
+    /// way have not ended.
     fn dial(&mut self) -> u16 {
-        for _ in 0..10 {
+        for _ in 0..100 {
             match self.session.dial(self.now) {
-                Dial::Resolve => self.session.resolved(self.bootstrap.clone(), Attempts::default()),
+                Dial::LookUp => {}
                 Dial::Connect { address, .. } => return address.port(),
                 Dial::At(at) => self.now = at,
                 Dial::Nothing => panic!("the session wants no connection"),
@@ -374,6 +379,75 @@ fn a_silent_replica_is_asked_and_then_left() {
 }
 
 #[test]
+fn a_leader_that_is_paused_costs_an_election_and_no_more() {
+    let mut world = World::open(&[1, 2, 3]);
+    let ticket = world.call();
+    let start = world.now;
+    world.heard();
+    world.pass(QUIET + SILENT);
+    // The others have not noticed yet: a connection to it would be taken, and not answered.
+    world.accept(2);
+    world.say(&welcome(CLUSTER, 2, 1, &[1, 2, 3]));
+    assert_eq!(calls(&world.heard()), [(2, 2)], "it is stayed with");
+    world.pass(QUIET);
+    assert_eq!(world.heard(), [Request::KeepAlive(SESSION)]);
+    world.say(&Answer::Alive(SESSION));
+    world.pass(QUIET);
+    world.say(&Answer::Leader(address(3)));
+    world.serve(3, &[1, 2, 3]);
+    assert_eq!(calls(&world.heard()), [(2, 2)]);
+    world.say(&returned(2));
+    assert!(matches!(world.done()[..], [(done, Ok(_))] if done == ticket));
+    assert!(world.now - start < Duration::from_secs(2));
+}
+
+#[test]
+fn a_leader_that_was_only_paused_is_returned_to() {
+    let mut world = World::open(&[1, 2]);
+    world.call();
+    world.heard();
+    world.pass(QUIET + SILENT);
+    world.accept(2);
+    world.say(&welcome(CLUSTER, 2, 1, &[1, 2]));
+    world.heard();
+    world.say(&returned(2));
+    let pass = |world: &mut World| {
+        for _ in 0..20 {
+            world.pass(RETURN / 20);
+            if !world.session.is_linked() {
+                return;
+            }
+            if world.heard() == [Request::KeepAlive(SESSION)] {
+                world.say(&Answer::Alive(SESSION));
+            }
+        }
+    };
+    pass(&mut world);
+    world.fail(1);
+    world.accept(2);
+    world.say(&welcome(CLUSTER, 2, 1, &[1, 2]));
+    pass(&mut world);
+    assert!(world.session.is_linked(), "it was out of reach: now there must be news");
+}
+
+#[test]
+fn a_part_of_a_large_answer_is_a_sign_of_life() {
+    let mut world = World::open(&[1, 2]);
+    world.call();
+    world.heard();
+    let mut answer = BytesMut::new();
+    let outcome = Outcome::Returned(Bytes::from(vec![0; 4 << 20]));
+    write_frame(&Answer::Reply { sequence: 2, outcome }, &mut answer);
+    let mut inbox = BytesMut::new();
+    while !answer.is_empty() {
+        world.pass(QUIET * 2);
+        inbox.unsplit(answer.split_to(answer.len().min(200 << 10)));
+        world.session.received(world.now, &mut inbox);
+    }
+    assert_eq!(world.done().len(), 1);
+}
+
+#[test]
 fn a_replica_that_still_takes_a_large_call_is_not_silent() {
     let mut world = World::open(&[1, 2]);
     world.call();
@@ -391,16 +465,25 @@ fn a_replica_without_a_quorum_is_left_for_one_that_may_have_it() {
     let mut world = World::open(&[1, 2]);
     let ticket = world.call();
     world.heard();
-    for _ in 0..3 {
-        world.say(&Answer::Waiting("no quorum".into()));
-        world.pass(QUIET);
-    }
-    assert!(!world.session.is_linked());
+    let stick = |world: &mut World| {
+        let start = world.now;
+        while world.session.is_linked() {
+            world.say(&Answer::Waiting("no quorum".into()));
+            world.pass(Duration::from_millis(100));
+        }
+        world.now - start
+    };
+    assert_eq!(stick(&mut world), STUCK);
     let error = world.session.give_up(ticket, SILENT);
     assert!(error.to_string().contains("no quorum") && error.outcome_unknown(), "{error}");
     world.call();
     world.serve(2, &[1, 2]);
     assert_eq!(calls(&world.heard()), [(3, 3)]);
+    assert_eq!(stick(&mut world), STUCK * 2, "where nobody has one, clients don't run around");
+    world.serve(1, &[1, 2]);
+    world.say(&returned(3));
+    world.call();
+    assert_eq!(stick(&mut world), STUCK);
 }
 
 #[test]
@@ -420,13 +503,21 @@ fn a_slow_call_is_waited_for_while_the_leader_answers() {
     let mut world = World::open(&[1, 2]);
     world.call();
     world.heard();
-    for _ in 0..30 {
-        world.pass(QUIET);
-        assert_eq!(world.heard(), [Request::KeepAlive(SESSION)]);
+    let quiets = [QUIET, QUIET * 2, QUIET_MAX].into_iter().chain([QUIET_MAX; 250]);
+    for quiet in quiets {
+        world.pass(quiet);
+        assert_eq!(world.heard(), [Request::KeepAlive(SESSION)], "one question each time");
+        world.pass(SILENT / 2);
         world.say(&Answer::Alive(SESSION));
     }
+    world.call();
+    assert_eq!(calls(&world.heard()), [(3, 2)]);
+    world.say(&returned(3));
+    world.pass(QUIET);
+    assert_eq!(world.heard(), [Request::KeepAlive(SESSION)], "soon again after an answer");
+    world.say(&Answer::Alive(SESSION));
     world.say(&returned(2));
-    assert_eq!(world.done().len(), 1);
+    assert_eq!(world.done().len(), 2);
 }
 
 #[test]
@@ -472,7 +563,6 @@ fn an_idle_client_gives_up_once_its_session_cannot_live_any_more() {
     world.break_link();
     let lost_at = world.now;
     while world.session.dial(world.now) != Dial::Nothing {
-        world.session.resolved(world.bootstrap.clone(), Attempts::default());
         world.session.lost(world.now, "nobody listens there".into());
         world.now += Duration::from_millis(100);
         assert!(world.now < lost_at + Duration::from_secs(11));
@@ -528,6 +618,109 @@ fn closing_says_so_and_ends_everything() {
     let ends = [(sent, Err(Error::SessionExpired)), (asked, Err(Error::Closed))];
     assert_eq!(world.done(), ends);
     assert_eq!(world.session.dial(world.now), Dial::Nothing);
+}
+
+#[test]
+fn a_name_is_looked_up_before_anything_else_is_known() {
+    let mut world = World::of("counter.example");
+    world.call();
+    assert_eq!(world.session.dial(world.now), Dial::LookUp);
+    assert!(matches!(world.session.dial(world.now), Dial::At(_)), "it has not ended");
+    world.session.looked_up(0, Ok(vec![address(1)]));
+    world.serve(1, &[1]);
+}
+
+#[test]
+fn what_is_known_is_tried_while_names_are_looked_up() {
+    let mut world = World::of("counter.example, 127.0.0.1:1");
+    world.call();
+    world.serve(1, &[1, 2]);
+    world.heard();
+    world.say(&Answer::Opened(SESSION));
+    world.break_link();
+    assert_eq!(world.session.dial(world.now), Dial::LookUp);
+    world.fail(2);
+    world.serve(1, &[1, 2]);
+}
+
+#[test]
+fn a_dead_name_server_holds_up_nobody() {
+    let mut world = World::of("counter.example, 127.0.0.1:1, 127.0.0.1:2");
+    let ticket = world.call();
+    let start = world.now;
+    assert_eq!(world.dial(), 1);
+    world.session.lost(world.now, "nobody listens there".into());
+    assert_eq!(world.session.dial(world.now), Dial::LookUp);
+    for port in [2, 1, 2, 1, 2, 1, 2, 1, 2] {
+        assert_eq!(world.dial(), port);
+        world.session.lost(world.now, "nobody listens there".into());
+    }
+    assert!(world.now - start < Duration::from_secs(2));
+    let error = world.session.give_up(ticket, SILENT).to_string();
+    assert!(error.contains("counter.example: no answer yet from the DNS servers"), "{error}");
+}
+
+#[test]
+fn names_are_looked_up_once_a_second_at_most_and_why_in_vain_is_said() {
+    let mut world = World::of("counter.example");
+    let ticket = world.call();
+    let (start, mut look_ups) = (world.now, 0);
+    while world.now < start + Duration::from_secs(10) {
+        match world.session.dial(world.now) {
+            Dial::LookUp => {
+                look_ups += 1;
+                world.session.looked_up(0, Err("no such name".into()));
+            }
+            Dial::At(at) => world.now = at,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(look_ups, 10);
+    let error = world.session.give_up(ticket, SILENT);
+    assert!(error.to_string().ends_with("counter.example: no such name"), "{error}");
+}
+
+#[test]
+fn a_name_leads_to_replicas_that_replaced_all_that_were_known() {
+    let mut world = World::of("counter.example");
+    world.call();
+    assert_eq!(world.session.dial(world.now), Dial::LookUp);
+    world.session.looked_up(0, Ok(vec![address(1), address(2)]));
+    world.serve(1, &[1, 2]);
+    world.heard();
+    world.say(&Answer::Opened(SESSION));
+    world.heard();
+    world.pass(Duration::from_secs(1));
+    world.break_link();
+    assert_eq!(world.session.dial(world.now), Dial::LookUp);
+    world.fail(2);
+    world.fail(1);
+    world.session.looked_up(0, Ok(vec![address(7), address(2)]));
+    let before = world.now;
+    assert_eq!(world.serve(7, &[7]).session, Some((CLUSTER, SESSION)));
+    assert_eq!(world.now, before, "at once, whatever the pause");
+    assert_eq!(calls(&world.heard()), [(1, 1)]);
+}
+
+#[test]
+fn strangers_do_not_end_a_session_before_its_name_was_looked_up() {
+    let mut world = World::of("counter.example, 127.0.0.1:1");
+    world.call();
+    world.serve(1, &[1]);
+    world.heard();
+    world.say(&Answer::Opened(SESSION));
+    world.break_link();
+    assert_eq!(world.session.dial(world.now), Dial::LookUp);
+    let refused = Welcome::Refused("that session is of another cluster".into());
+    for _ in 0..5 {
+        world.accept(1);
+        world.say(&refused);
+        assert_eq!(world.done(), [], "its cluster may be elsewhere");
+    }
+    world.session.looked_up(0, Ok(vec![]));
+    world.accept(1);
+    world.say(&refused);
+    assert!(matches!(world.done()[..], [(_, Err(Error::SessionExpired))]));
 }
 
 /// Whatever a replica sends, the session goes on or hangs up.
