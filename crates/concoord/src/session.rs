@@ -8,15 +8,15 @@
 //! is sent, and every unanswered one is sent again over each new connection. A connection
 //! carries at most one session, so that a late reply is never taken for another call's.
 
-use std::collections::{BTreeMap, VecDeque};
+mod calls;
+
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use concoord_core::call::{Call, Outcome, Refusal, SessionId};
-use concoord_core::limits::{
-    FRAME_BYTES_MAX, HELLO_BYTES_MAX, KEEP_ALIVE, SESSION_CALLS_MAX, SESSION_TIMEOUT,
-};
+use bytes::{Buf, BytesMut};
+use concoord_core::call::{Outcome, Refusal, SessionId};
+use concoord_core::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, KEEP_ALIVE, SESSION_TIMEOUT};
 use concoord_core::object::Interface;
 use concoord_core::view::ClusterId;
 use concoord_core::wire::{
@@ -24,6 +24,9 @@ use concoord_core::wire::{
     write_frame,
 };
 
+use self::calls::Calls;
+pub(crate) use self::calls::Making;
+pub use self::calls::Undo;
 use crate::Error;
 use crate::bootstrap::Bootstrap;
 use crate::route::{Dial, Route};
@@ -51,10 +54,6 @@ const DOUBLINGS_MAX: u32 = 3;
 /// leads.
 const RETURN: Duration = Duration::from_secs(10);
 
-/// Bytes of arguments that may be open at once, give or take one call: half of what a replica
-/// takes from one connection before it hangs up.
-const OPEN_BYTES_MAX: usize = 32 << 20;
-
 /// The shell's name for something it asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(pub(crate) u64);
@@ -77,6 +76,34 @@ pub(crate) enum Reply {
     Status(Box<Status>),
 }
 
+/// How a client's session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether it can be relied on.
+    pub state: State,
+    /// Its number in the cluster, where there is one.
+    pub session: Option<u64>,
+    /// How many sessions of this client are over that it did not close.
+    pub losses: u64,
+}
+
+/// Whether a session can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There is none: nothing was called yet, or the last one is lost.
+    None,
+    /// The cluster answers.
+    Connected,
+    /// It has not answered for so long, but has not ended the session either.
+    Reconnecting {
+        /// How long.
+        since: Duration,
+    },
+    /// It has not answered for so long that it may have ended the session: what that held may be
+    /// another's by now.
+    Doubtful,
+}
+
 pub(crate) type Done = (Ticket, Result<Reply, Error>);
 
 #[derive(Debug)]
@@ -87,14 +114,11 @@ pub(crate) struct Session {
     timeout: Duration,
     /// When the cluster last answered for the session.
     proven_at: Duration,
-    /// The number of the last call.
-    sequence: u64,
-    /// Calls that have not been sent in any session.
-    queued: VecDeque<(Ticket, String, Bytes)>,
-    /// Calls that have been sent and not been answered, by their numbers.
-    sent: BTreeMap<u64, Sent>,
-    /// Bytes of their arguments.
-    sent_bytes: usize,
+    calls: Calls,
+    /// Sessions that were lost.
+    losses: u64,
+    /// The class of the object that the cluster was started with.
+    default_class: String,
     questions: Vec<(Ticket, Question)>,
     /// What calls last were said to wait for.
     waiting: Option<String>,
@@ -108,20 +132,6 @@ pub(crate) struct Session {
     foreign: bool,
     output: BytesMut,
     done: VecDeque<Done>,
-}
-
-#[derive(Debug)]
-struct Sent {
-    /// `None` once nobody wants the reply any more.
-    ticket: Option<Ticket>,
-    /// Always a [`Request::Call`], ready to be written again.
-    request: Request,
-}
-
-impl Sent {
-    const fn bytes(&self) -> usize {
-        if let Request::Call(call) = &self.request { call.arguments.len() } else { 0 }
-    }
 }
 
 #[derive(Debug)]
@@ -194,10 +204,9 @@ impl Session {
             id: None,
             timeout: SESSION_TIMEOUT,
             proven_at: Duration::ZERO,
-            sequence: 0,
-            queued: VecDeque::new(),
-            sent: BTreeMap::new(),
-            sent_bytes: 0,
+            calls: Calls::default(),
+            losses: 0,
+            default_class: String::new(),
             questions: Vec::new(),
             waiting: None,
             link: Link::Down,
@@ -219,8 +228,8 @@ impl Session {
     }
 
     /// Makes a call.
-    pub(crate) fn call(&mut self, now: Duration, ticket: Ticket, method: String, arguments: Bytes) {
-        self.queued.push_back((ticket, method, arguments));
+    pub(crate) fn call(&mut self, now: Duration, ticket: Ticket, making: Making) {
+        self.calls.make(ticket, making);
         self.flush(now);
     }
 
@@ -236,22 +245,59 @@ impl Session {
         }
     }
 
-    /// Nobody waits for that any more. A call that was sent may still run, once.
-    pub(crate) fn abandon(&mut self, ticket: Ticket) {
-        self.queued.retain(|(queued, ..)| *queued != ticket);
+    /// Nobody waits for that any more. A call that waits ends; any other that was sent may still
+    /// run, once.
+    pub(crate) fn abandon(&mut self, now: Duration, ticket: Ticket) {
         self.questions.retain(|(asked, _)| *asked != ticket);
-        if let Some(sent) = self.sent.values_mut().find(|sent| sent.ticket == Some(ticket)) {
-            sent.ticket = None;
-        }
-        if !matches!(self.link, Link::Up(_)) {
-            self.forget_abandoned();
+        self.calls.abandon(ticket);
+        if matches!(self.link, Link::Up(_)) {
+            self.flush(now);
+        } else {
+            self.calls.forget_abandoned();
         }
     }
 
+    /// When what was asked at `start` has waited for longer than `timeout`. A call that is parked
+    /// waits for others, however long that takes: then it is the silence of the cluster that
+    /// counts, and `None` is returned while there is none.
+    pub(crate) fn deadline(
+        &self,
+        ticket: Ticket,
+        start: Duration,
+        timeout: Duration,
+    ) -> Option<Duration> {
+        if !self.calls.is_parked(ticket) {
+            return Some(start.saturating_add(timeout));
+        }
+        self.cut_off_since().map(|since| since.max(start).saturating_add(timeout))
+    }
+
+    /// Since when nobody answers for the cluster; `None` while somebody does.
+    fn cut_off_since(&self) -> Option<Duration> {
+        match &self.link {
+            Link::Up(up) => up.stuck_at,
+            Link::Down | Link::Dialling { .. } | Link::Greeting { .. } => Some(self.lost_at),
+        }
+    }
+
+    /// How the session is, as its user should see it.
+    pub(crate) fn health(&self, now: Duration) -> Health {
+        let (session, losses) = (self.id.map(|id| id.0), self.losses);
+        let over = self.proven_at + self.timeout;
+        let state = match (self.id, self.cut_off_since()) {
+            (None, _) => State::None,
+            // The cluster may have ended it meanwhile: nobody may rely on it any more.
+            (Some(_), Some(_)) if now >= over => State::Doubtful,
+            (Some(_), Some(since)) => State::Reconnecting { since: now.saturating_sub(since) },
+            (Some(_), None) => State::Connected,
+        };
+        Health { state, session, losses }
+    }
+
     /// Abandons what was not answered within `timeout`, and says why it was not.
-    pub(crate) fn give_up(&mut self, ticket: Ticket, timeout: Duration) -> Error {
-        let was_sent = self.sent.values().any(|sent| sent.ticket == Some(ticket));
-        self.abandon(ticket);
+    pub(crate) fn give_up(&mut self, now: Duration, ticket: Ticket, timeout: Duration) -> Error {
+        let was_sent = self.calls.was_sent(ticket);
+        self.abandon(now, ticket);
         let attempts = self.route.attempts().clone();
         if matches!(self.link, Link::Up(_)) || self.waiting.is_some() {
             Error::TimedOut { timeout, reason: self.waiting.clone() }
@@ -437,8 +483,7 @@ impl Session {
     /// Whether a connection is needed: for something that was asked, or to keep a session that
     /// may still live.
     fn is_wanted(&self, now: Duration) -> bool {
-        !self.queued.is_empty()
-            || !self.sent.is_empty()
+        self.calls.are_open()
             || !self.questions.is_empty()
             || (self.id.is_some() && now < self.lost_at + self.timeout)
     }
@@ -468,11 +513,8 @@ impl Session {
                 if self.id.is_some() && self.cluster != Some(cluster) {
                     return self.refused(now, address, "it belongs to another cluster".into());
                 }
-                if let Some(expected) = self.class.as_ref().filter(|expected| **expected != class) {
-                    let why = format!("its object is a {class}, not a {expected}");
-                    return self.refused(now, address, why);
-                }
                 self.cluster = Some(cluster);
+                self.default_class = class;
                 self.timeout = Duration::from_millis(session_timeout_ms.max(1));
                 let leader = leader.filter(|leader| *leader != replica);
                 if self.route.welcomed(address, leader, members) {
@@ -522,8 +564,9 @@ impl Session {
         for (_, question) in self.questions.clone() {
             self.send_question(now, question);
         }
-        for sequence in self.sent.keys().copied().collect::<Vec<_>>() {
-            self.send(now, sequence);
+        self.calls.begin_again(&mut self.output);
+        if self.calls.are_owed() {
+            self.said(now);
         }
         self.flush(now);
     }
@@ -540,7 +583,7 @@ impl Session {
             Answer::NotOpened(refusal) if up.opening => {
                 up.opening = false;
                 let error = Error::Refusal(refusal);
-                for (ticket, ..) in self.queued.drain(..) {
+                for ticket in self.calls.take_queued() {
                     self.done.push_back((ticket, Err(error.clone())));
                 }
             }
@@ -548,11 +591,8 @@ impl Session {
                 self.expired(now);
             }
             Answer::Reply { sequence, outcome } => {
-                if let Some(sent) = self.sent.remove(&sequence) {
-                    self.sent_bytes -= sent.bytes();
-                    if let Some(ticket) = sent.ticket {
-                        self.done.push_back((ticket, Ok(Reply::Outcome(outcome))));
-                    }
+                if let Some(ticket) = self.calls.end(sequence, &outcome) {
+                    self.done.push_back((ticket, Ok(Reply::Outcome(outcome))));
                 }
                 up.quiet = QUIET;
                 self.stuck = 0;
@@ -577,9 +617,15 @@ impl Session {
                     self.hang_up(now);
                 }
             }
-            Answer::Parked { .. }
+            Answer::Parked { sequence } => {
+                self.calls.park(sequence);
+                up.quiet = QUIET;
+                self.stuck = 0;
+                self.route.settled();
+                self.proven(now);
+            }
             // Answers to what was asked in another life of this session.
-            | Answer::Opened(_)
+            Answer::Opened(_)
             | Answer::NotOpened(_)
             | Answer::Alive(_)
             | Answer::Expired(_)
@@ -590,7 +636,7 @@ impl Session {
             | Answer::Part(_)
             | Answer::NoBackup(_) => {}
         }
-        let questions = !self.questions.is_empty() || !self.sent.is_empty();
+        let questions = !self.questions.is_empty() || self.calls.are_owed();
         if let Link::Up(up) = &mut self.link {
             up.asked_at = (questions || up.opening || up.proving).then_some(now);
         }
@@ -624,13 +670,15 @@ impl Session {
     /// Sends what is queued, as far as it may be sent now.
     fn flush(&mut self, now: Duration) {
         let Link::Up(up) = &mut self.link else { return };
-        if self.queued.is_empty() || up.opening || up.proving {
+        if !self.calls.are_queued() || up.opening || up.proving {
             return;
         }
         let Some(id) = self.id else {
-            up.opening = true;
-            up.owes(now);
-            write_frame(&Request::Open, &mut self.output);
+            if self.calls.want_session() {
+                up.opening = true;
+                up.owes(now);
+                write_frame(&Request::Open, &mut self.output);
+            }
             return;
         };
         // After so long a silence the session may be gone: a call that was sent in it would end
@@ -639,36 +687,17 @@ impl Session {
             up.proving = true;
             return self.greet(now);
         }
-        while self.sequence + 1 - self.acked() < SESSION_CALLS_MAX
-            && self.sent_bytes < OPEN_BYTES_MAX
-        {
-            let Some((ticket, method, arguments)) = self.queued.pop_front() else { break };
-            self.sequence += 1;
-            self.sent_bytes += arguments.len();
-            let sequence = self.sequence;
-            let call = Call { session: id, sequence, method, arguments, ..Call::default() };
-            let sent = Sent { ticket: Some(ticket), request: Request::Call(call) };
-            self.sent.insert(sequence, sent);
-            self.send(now, sequence);
+        while self.calls.send_next(id, &self.default_class, &mut self.output) {
+            self.said(now);
         }
     }
 
-    /// Every reply below this number has arrived, or is not wanted.
-    fn acked(&self) -> u64 {
-        self.sent.first_key_value().map_or(self.sequence + 1, |(sequence, _)| *sequence)
-    }
-
-    fn send(&mut self, now: Duration, sequence: u64) {
-        let up_to = self.acked();
-        let (Link::Up(up), Some(sent)) = (&mut self.link, self.sent.get_mut(&sequence)) else {
-            return;
-        };
-        if let Request::Call(call) = &mut sent.request {
-            call.acked = up_to;
+    /// Calls are about to be written, and are to be answered.
+    fn said(&mut self, now: Duration) {
+        if let Link::Up(up) = &mut self.link {
+            up.said_at = now;
+            up.owes(now);
         }
-        up.said_at = now;
-        up.owes(now);
-        write_frame(&sent.request, &mut self.output);
     }
 
     fn send_question(&mut self, now: Duration, question: Question) {
@@ -712,18 +741,14 @@ impl Session {
     }
 
     fn lose_session(&mut self) {
-        self.id = None;
-        self.sequence = 0;
-        self.sent_bytes = 0;
-        for sent in std::mem::take(&mut self.sent).into_values() {
-            if let Some(ticket) = sent.ticket {
-                self.done.push_back((ticket, Err(Error::SessionExpired)));
-            }
+        self.losses += u64::from(self.id.take().is_some());
+        for ticket in self.calls.lose() {
+            self.done.push_back((ticket, Err(Error::SessionExpired)));
         }
     }
 
     fn fail_unsent(&mut self, error: &Error) {
-        let calls = self.queued.drain(..).map(|(ticket, ..)| ticket);
+        let calls = self.calls.take_queued().into_iter();
         for ticket in calls.chain(self.questions.drain(..).map(|(ticket, _)| ticket)) {
             self.done.push_back((ticket, Err(error.clone())));
         }
@@ -736,13 +761,7 @@ impl Session {
         self.link = Link::Down;
         self.link_number += 1;
         self.output.clear();
-        self.forget_abandoned();
-    }
-
-    /// What nobody waits for is not sent again.
-    fn forget_abandoned(&mut self) {
-        self.sent.retain(|_, sent| sent.ticket.is_some());
-        self.sent_bytes = self.sent.values().map(Sent::bytes).sum();
+        self.calls.forget_abandoned();
     }
 }
 

@@ -13,20 +13,24 @@ use ::tokio::io::AsyncReadExt;
 use ::tokio::net::TcpStream;
 use ::tokio::sync::{mpsc, oneshot};
 use ::tokio::time::{Instant, sleep, timeout};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
+use concoord_core::call::ObjectName;
 
 use crate::bootstrap::Bootstrap;
 use crate::error::why_unconnected;
 use crate::names::{self, LookUpError};
 use crate::route::Dial;
-use crate::session::{Question, Reply, Session, Ticket};
-use crate::{Arguments, Error, Interface, Options, Status, Value, reply};
+use crate::session::{Making, Question, Reply, Session, Ticket};
+use crate::{Arguments, Error, Interface, Manner, Options, Status, Value, reply};
 
 /// How often the task looks at the session's clock while nothing happens.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Bytes of room that a read is given at least.
 const READ_BYTES: usize = 16 << 10;
+
+/// How often it is looked at whether a call that waits for others still has a cluster to wait for.
+const PARKED: Duration = Duration::from_secs(5);
 
 /// How long [`Client::close`] tries to say goodbye.
 const GOODBYE: Duration = Duration::from_millis(250);
@@ -54,9 +58,11 @@ type ReplyTx = oneshot::Sender<Result<Reply, Error>>;
 /// What the task is told by the handles.
 #[derive(Debug)]
 enum Command {
-    Call(Ticket, String, Bytes, ReplyTx),
+    Call(Ticket, Making, ReplyTx),
     Ask(Ticket, Question, ReplyTx),
-    GiveUp(Ticket, Duration),
+    /// If that has waited for long enough since then, it is given up; else it is said when it will
+    /// have.
+    GiveUp(Ticket, Instant, Duration, oneshot::Sender<Duration>),
     Abandon(Ticket),
     Close,
 }
@@ -101,9 +107,36 @@ impl Client {
         arguments: &Arguments,
         timeout: Duration,
     ) -> Result<Value, Error> {
+        self.call_as(&Manner::default(), method, arguments, timeout).await
+    }
+
+    /// Calls a method, in a manner of its own. If the future is dropped or its time is up, a call
+    /// that waits for others ends, and never gets later what it waited for. Without a thread in
+    /// the manner all tasks are one to the object.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn call_as(
+        &self,
+        manner: &Manner,
+        method: &str,
+        arguments: &Arguments,
+        timeout: Duration,
+    ) -> Result<Value, Error> {
         let arguments = reply::encode(method, arguments, self.options.class.as_deref())?;
-        let method = method.to_owned();
-        let make = |ticket, reply_tx| Command::Call(ticket, method, arguments, reply_tx);
+        let own = || ObjectName {
+            class: self.options.class.clone().unwrap_or_default(),
+            name: self.options.name.clone(),
+        };
+        let making = Making {
+            object: manner.object.clone().unwrap_or_else(own),
+            thread: manner.thread.unwrap_or(0),
+            guard: manner.guard.clone().map(Box::new),
+            undo: manner.undo.clone(),
+            method: method.to_owned(),
+            arguments,
+        };
+        let make = |ticket, reply_tx| Command::Call(ticket, making, reply_tx);
         reply::value(self.wait_for(make, timeout).await?)
     }
 
@@ -146,11 +179,17 @@ impl Client {
         let (reply_tx, mut reply_rx) = oneshot::channel();
         let mut open = Open { commands_tx: &self.commands_tx, ticket, is_over: false };
         open.say(make(ticket, reply_tx))?;
-        let reply = match timeout(within, &mut reply_rx).await {
-            Ok(reply) => reply,
-            Err(_) => {
-                open.say(Command::GiveUp(ticket, within))?;
-                reply_rx.await
+        let start = Instant::now();
+        let mut left = within;
+        let reply = loop {
+            if let Ok(reply) = timeout(left, &mut reply_rx).await {
+                break reply;
+            }
+            let (left_tx, left_rx) = oneshot::channel();
+            open.say(Command::GiveUp(ticket, start, within, left_tx))?;
+            match left_rx.await {
+                Ok(more) => left = more,
+                Err(_) => break reply_rx.await,
             }
         };
         open.is_over = true;
@@ -263,24 +302,30 @@ impl Driver {
 
     fn obey(&mut self, now: Duration, command: Command) {
         match command {
-            Command::Call(ticket, method, arguments, reply_tx) => {
+            Command::Call(ticket, making, reply_tx) => {
                 self.replies.insert(ticket, reply_tx);
-                self.session.call(now, ticket, method, arguments);
+                self.session.call(now, ticket, making);
             }
             Command::Ask(ticket, question, reply_tx) => {
                 self.replies.insert(ticket, reply_tx);
                 self.session.ask(now, ticket, question);
             }
-            Command::GiveUp(ticket, timeout) => {
-                // Otherwise the reply has just been given.
-                if let Some(reply_tx) = self.replies.remove(&ticket) {
-                    let error = self.session.give_up(ticket, timeout);
+            Command::GiveUp(ticket, start, timeout, left_tx) => {
+                let start = start.saturating_duration_since(self.born);
+                // A call that is parked waits on: it is looked at again from time to time.
+                let deadline = self.session.deadline(ticket, start, timeout);
+                let left = deadline.map_or(PARKED, |deadline| deadline.saturating_sub(now));
+                if !left.is_zero() && self.replies.contains_key(&ticket) {
+                    drop(left_tx.send(left));
+                } else if let Some(reply_tx) = self.replies.remove(&ticket) {
+                    // Otherwise the reply has just been given.
+                    let error = self.session.give_up(now, ticket, timeout);
                     drop(reply_tx.send(Err(error)));
                 }
             }
             Command::Abandon(ticket) => {
                 self.replies.remove(&ticket);
-                self.session.abandon(ticket);
+                self.session.abandon(now, ticket);
             }
             Command::Close => unreachable!("the loop ends by this one"),
         }
