@@ -104,6 +104,8 @@ pub enum Event {
     /// A replica at that address, reached with [`Purpose::Stream`] or [`Purpose::Greet`],
     /// answered our hello.
     Welcomed(SocketAddr, Welcome),
+    /// The names that this replica was given to ask for a cluster stand for these addresses now.
+    Found(Vec<SocketAddr>),
     /// The worker has done these calls.
     Done(Vec<(u64, Outcome)>),
     /// The worker died of this call, or did not come back from it, and did so again when it was
@@ -343,6 +345,19 @@ impl Replica {
         }
     }
 
+    /// Has it join a cluster, even if nobody to ask is known yet: it never starts one.
+    #[must_use]
+    pub fn joining(mut self) -> Self {
+        self.phase = Phase::Joining;
+        self
+    }
+
+    /// Whether it looks for its cluster.
+    #[must_use]
+    pub fn is_joining(&self) -> bool {
+        self.phase == Phase::Joining
+    }
+
     /// A durable replica that was started again, with what it had written down.
     ///
     /// # Errors
@@ -404,6 +419,7 @@ impl Replica {
             Event::Fenced(number, result) => self.fenced(number, result),
             Event::SnapshotSent(id, arrived) => self.consensus.snapshot_sent(id, arrived),
             Event::Welcomed(address, welcome) => self.welcomed(address, welcome),
+            Event::Found(addresses) => self.found(addresses),
             Event::Done(outcomes) => self.done(outcomes),
             Event::HostFailed(number) => self.host_failed(number),
             Event::Snapshot(number, result) => self.frozen(number, result),

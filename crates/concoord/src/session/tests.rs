@@ -55,7 +55,7 @@ impl World {
     }
 
     fn of(bootstrap: &str) -> Self {
-        let bootstrap = Bootstrap::parse(bootstrap).unwrap();
+        let bootstrap = bootstrap.parse().unwrap();
         Self {
             session: Session::new(bootstrap, Some("Counter".into())),
             now: Duration::from_secs(1000),
