@@ -107,6 +107,8 @@ pub enum Event {
     /// A replica at that address, reached with [`Purpose::Stream`] or [`Purpose::Greet`],
     /// answered our hello.
     Welcomed(SocketAddr, Welcome),
+    /// The names that this replica was given to ask for a cluster stand for these addresses now.
+    Found(Vec<SocketAddr>),
     /// The worker has done these calls; the next of its timers is due then, by the clock.
     Done(Vec<Done>, Option<u64>),
     /// The worker died of this call, or did not come back from it, and did so again when it was
@@ -355,6 +357,19 @@ impl Replica {
         }
     }
 
+    /// Has it join a cluster, even if nobody to ask is known yet: it never starts one.
+    #[must_use]
+    pub fn joining(mut self) -> Self {
+        self.phase = Phase::Joining;
+        self
+    }
+
+    /// Whether it looks for its cluster.
+    #[must_use]
+    pub fn is_joining(&self) -> bool {
+        self.phase == Phase::Joining
+    }
+
     /// A durable replica that was started again, with what it had written down.
     ///
     /// # Errors
@@ -416,6 +431,7 @@ impl Replica {
             Event::Fenced(number, result) => self.fenced(number, result),
             Event::SnapshotSent(id, arrived) => self.consensus.snapshot_sent(id, arrived),
             Event::Welcomed(address, welcome) => self.welcomed(address, welcome),
+            Event::Found(addresses) => self.found(addresses),
             Event::Done(done, due) => self.done(done, due),
             Event::HostFailed(number) => self.host_failed(number),
             Event::Snapshot(number, result) => self.frozen(number, result),

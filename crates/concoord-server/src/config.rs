@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use concoord::Bootstrap;
 use concoord_core::durable::Snapshot;
 use concoord_core::limits;
 use concoord_core::object::Object;
@@ -18,8 +19,10 @@ pub struct ReplicaConfig {
     /// Where clients and peers reach this replica: the listener's own address, unless that is a
     /// wildcard or behind a translation.
     pub advertise: SocketAddr,
-    /// Replicas of the cluster to join; empty to start one.
+    /// Replicas of the cluster to join; empty to start one, unless there are `names`.
     pub bootstrap: Vec<SocketAddr>,
+    /// Names of replicas of the cluster to join, looked up again as long as it has not joined.
+    pub names: Option<Bootstrap>,
     /// What the cluster starts with, if it is to start with a backup.
     pub restore: Option<(About, Snapshot)>,
     /// The folder in which everything is written down; `None` to keep it in memory only.
@@ -176,6 +179,7 @@ impl ReplicaConfig {
         Self {
             advertise,
             bootstrap: Vec::new(),
+            names: None,
             restore: None,
             data_dir: None,
             object,
@@ -204,7 +208,7 @@ impl ReplicaConfig {
         if self.bootstrap.contains(&self.advertise) {
             return Err(ConfigError::OwnBootstrap(self.advertise));
         }
-        if self.restore.is_some() && !self.bootstrap.is_empty() {
+        if self.restore.is_some() && (!self.bootstrap.is_empty() || self.names.is_some()) {
             return Err(ConfigError::RestoreAndJoin);
         }
         if self.tick.is_zero() {

@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use concoord::Bootstrap;
 use concoord_core::durable::{Recovered, Snapshot};
 use concoord_core::object::Interface;
 use concoord_core::replica::{Action, Config, Event, Hosting, Replica};
@@ -29,6 +30,10 @@ use crate::worker::{LoadError, Worker};
 
 /// How long a replica that was told to stop may take to leave the view.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long looking the names of replicas up may take, and between two attempts.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(2);
 
 /// Why a replica ended without having been told to, or could not start.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +161,7 @@ struct Driver {
     fencing: Cell<Option<Task>>,
     started: Instant,
     _accepting: Task,
+    _looking: Option<Task>,
 }
 
 impl Driver {
@@ -222,6 +228,7 @@ impl Driver {
                 reach("driver::recover");
                 Replica::recover(core, hosting, recovered).map_err(RunError::Stopped)?
             }
+            None if config.names.is_some() => Replica::new(core, hosting).joining(),
             None => Replica::new(core, hosting),
         };
         let shell = Rc::new(Shell::new(replica, source, process, random()? >> 1));
@@ -233,7 +240,18 @@ impl Driver {
         let accepting = Task::spawn(clients::accept(Rc::clone(listener), Rc::clone(&shell)));
         let (tick, started) = (config.tick, Instant::now());
         let (fence, fencing) = (config.fence.clone(), Cell::default());
-        Ok(Self { shell, worker, tick, fence, fencing, started, _accepting: accepting })
+        let names = config.names.clone();
+        let looking = names.map(|names| Task::spawn(look_up(Rc::clone(&shell), names)));
+        Ok(Self {
+            shell,
+            worker,
+            tick,
+            fence,
+            fencing,
+            started,
+            _accepting: accepting,
+            _looking: looking,
+        })
     }
 
     /// Takes turns until the replica ends.
@@ -362,6 +380,29 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.shell.end();
+    }
+}
+
+/// Looks the names of other replicas up until this one has joined them. One that comes back does
+/// so once: if all that it knew were replaced, only their name leads to those who are there now.
+async fn look_up(shell: Rc<Shell>, names: Bootstrap) {
+    let mut trouble = String::new();
+    loop {
+        match concoord::tokio::look_up(&names, LOOK_UP_TIMEOUT).await {
+            Ok(addresses) => {
+                shell.post(Event::Found(addresses));
+                trouble.clear();
+            }
+            Err(error) if error.to_string() != trouble => {
+                trouble = error.to_string();
+                tracing::debug!("nobody to join is found: {trouble}");
+            }
+            Err(_) => {}
+        }
+        if trouble.is_empty() && !shell.replica.borrow().is_joining() {
+            return;
+        }
+        tokio::time::sleep(LOOK_UP_AGAIN).await;
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
 
 use crate::Error;
-use crate::names::{DNS_PORT, Name};
+use crate::names::{self, DNS_PORT, Name};
 
 /// The port of an address that names none.
 pub(crate) const PORT: u16 = 14000;
@@ -18,9 +20,19 @@ const SERVERS_MAX: usize = 8;
 /// The environment variable that names DNS servers, where the bootstrap does not.
 const SERVERS_VARIABLE: &str = "CONCOORD_DNS";
 
-/// Where replicas are, as far as it is known without asking.
+/// Where replicas are: addresses, and names that are looked up when they are needed. Made of
+/// `"name, host:port, …"` by [`str::parse`]; [`Client::connect`](crate::Client::connect) says what
+/// that may be.
+///
+/// ```
+/// # fn main() -> Result<(), concoord::Error> {
+/// let bootstrap: concoord::Bootstrap = "counterdomain.com, 127.0.0.1:14001".parse()?;
+/// assert!(bootstrap.has_names());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Bootstrap {
+pub struct Bootstrap {
     pub(crate) places: Vec<Place>,
     /// The DNS servers to ask; none for those of this host.
     pub(crate) servers: Vec<SocketAddr>,
@@ -43,11 +55,6 @@ impl Place {
 }
 
 impl Bootstrap {
-    /// Reads what was given, and the environment.
-    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
-        Self::parse_with(text, std::env::var(SERVERS_VARIABLE).ok().as_deref())
-    }
-
     fn parse_with(text: &str, variable: Option<&str>) -> Result<Self, Error> {
         let (text, options) = text.split_once('?').map_or((text, None), |(a, b)| (a, Some(b)));
         if text.trim().is_empty() {
@@ -65,6 +72,26 @@ impl Bootstrap {
             (None, _) => Vec::new(),
         };
         Ok(Self { places, servers })
+    }
+
+    /// Whether anything is to be looked up.
+    #[must_use]
+    pub fn has_names(&self) -> bool {
+        self.places.iter().any(Place::is_name)
+    }
+
+    /// The addresses that are known without a look-up.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.in_order(&[])
+    }
+
+    /// All addresses of replicas, each name looked up once, all at the same time.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] where there is none, or none was found within `timeout`.
+    pub fn look_up(&self, timeout: Duration) -> Result<Vec<SocketAddr>, Error> {
+        names::look_up(self, timeout)
     }
 
     /// The names among the places, as they were given, with a number each.
@@ -95,6 +122,15 @@ impl Bootstrap {
             Place::Name { .. } => found.next().cloned().unwrap_or_default(),
         });
         all.filter(|address| seen.insert(*address)).collect()
+    }
+}
+
+impl FromStr for Bootstrap {
+    type Err = Error;
+
+    /// Reads what was given, and the environment.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse_with(text, std::env::var(SERVERS_VARIABLE).ok().as_deref())
     }
 }
 

@@ -78,7 +78,7 @@ pub struct Client {
 /// # Errors
 /// See [`Error`].
 pub fn status_of(address: &str, timeout: Duration) -> Result<Status, Error> {
-    let bootstrap = Bootstrap::parse(address)?;
+    let bootstrap: Bootstrap = address.parse()?;
     let options = Options { timeout, ..Options::default() };
     let session = Session::new(bootstrap.clone(), None).staying();
     let life = Life::new(std::process::id(), session);
@@ -125,7 +125,7 @@ impl Client {
         options: Options,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Self, Error> {
-        let bootstrap = Bootstrap::parse(bootstrap)?;
+        let bootstrap: Bootstrap = bootstrap.parse()?;
         let session = Session::new(bootstrap.clone(), options.class.clone());
         let life = Life::new(process(), session);
         let client = Self { bootstrap, options, process, life };

@@ -56,11 +56,11 @@ mod session;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
+pub use bootstrap::Bootstrap;
 pub use client::{Client, Manner, Options, Pending, status_of};
 pub use concoord_core::call::{Guard, ObjectName, Refusal};
 pub use concoord_core::object::{Interface, Method, Parameter, ParameterKind};
 pub use concoord_core::value::{Arguments, Exception, Value, ValueError};
 pub use concoord_core::wire::Status;
 pub use error::{Attempts, Error};
-pub use names::look_up;
 pub use session::{Health, State, Undo};

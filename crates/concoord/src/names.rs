@@ -74,39 +74,57 @@ fn failures(failures: &[Unanswered]) -> String {
     failures.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The addresses of replicas behind `"name, host:port, …"`, each name looked up once, all at the
-/// same time.
-///
-/// # Errors
-/// [`Error::Bootstrap`]; [`Error::Unreachable`] where none is found within `timeout`.
-pub fn look_up(bootstrap: &str, timeout: Duration) -> Result<Vec<SocketAddr>, Error> {
+/// All addresses of a bootstrap; see [`Bootstrap::look_up`].
+pub(crate) fn look_up(bootstrap: &Bootstrap, timeout: Duration) -> Result<Vec<SocketAddr>, Error> {
     let end = Instant::now() + timeout;
-    let bootstrap = Bootstrap::parse(bootstrap)?;
     let (found_tx, found_rx) = mpsc::channel();
-    look_up_all(&bootstrap, &move |nth, found| {
+    look_up_all(bootstrap, &move |nth, found| {
         // Who asked may have stopped waiting.
         drop(found_tx.send((nth, found)));
     });
-    let mut found = vec![Vec::new(); bootstrap.names().count()];
-    let mut attempts = Attempts::default();
-    for (_, name) in bootstrap.names() {
-        attempts.note(name, bootstrap.awaited());
-    }
+    let mut search = Search::new(bootstrap);
     while let Ok((nth, result)) =
         found_rx.recv_timeout(end.saturating_duration_since(Instant::now()))
     {
-        let name = bootstrap.names().nth(nth).map(|(_, name)| name).unwrap_or_default();
-        match (result, found.get_mut(nth)) {
+        search.take(nth, result);
+    }
+    search.end(timeout)
+}
+
+/// A look-up of all names that is under way.
+pub(crate) struct Search<'a> {
+    bootstrap: &'a Bootstrap,
+    found: Vec<Vec<SocketAddr>>,
+    attempts: Attempts,
+}
+
+impl<'a> Search<'a> {
+    pub(crate) fn new(bootstrap: &'a Bootstrap) -> Self {
+        let mut attempts = Attempts::default();
+        for (_, name) in bootstrap.names() {
+            attempts.note(name, bootstrap.awaited());
+        }
+        Self { bootstrap, found: bootstrap.names().map(|_| Vec::new()).collect(), attempts }
+    }
+
+    /// The `nth` name was looked up.
+    pub(crate) fn take(&mut self, nth: usize, result: Result<Vec<SocketAddr>, LookUpError>) {
+        let Some((_, name)) = self.bootstrap.names().nth(nth) else { return };
+        match (result, self.found.get_mut(nth)) {
             (Ok(addresses), Some(place)) => {
-                attempts.forget(&name);
+                self.attempts.forget(&name);
                 *place = addresses;
             }
-            (Err(error), _) => attempts.note(name, error.to_string()),
+            (Err(error), _) => self.attempts.note(name, error.to_string()),
             (Ok(_), None) => {}
         }
     }
-    let all = bootstrap.in_order(&found);
-    if all.is_empty() { Err(Error::Unreachable { attempts, timeout }) } else { Ok(all) }
+
+    pub(crate) fn end(self, timeout: Duration) -> Result<Vec<SocketAddr>, Error> {
+        let all = self.bootstrap.in_order(&self.found);
+        let attempts = self.attempts;
+        if all.is_empty() { Err(Error::Unreachable { attempts, timeout }) } else { Ok(all) }
+    }
 }
 
 /// Looks the names up, each in a thread of its own, and tells what came of the `nth`.

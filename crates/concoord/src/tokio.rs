@@ -74,7 +74,7 @@ impl Client {
     /// # Errors
     /// [`Error::Bootstrap`], [`Error::Unreachable`], [`Error::Refused`].
     pub async fn connect(bootstrap: &str, options: Options) -> Result<Self, Error> {
-        let bootstrap = Bootstrap::parse(bootstrap)?;
+        let bootstrap = bootstrap.parse::<Bootstrap>()?;
         let (commands_tx, commands_rx) = mpsc::unbounded_channel();
         let (names_tx, names_rx) = mpsc::unbounded_channel();
         let driver = Driver {
@@ -220,6 +220,27 @@ impl Drop for Open<'_> {
     }
 }
 
+/// All addresses of replicas, each name looked up once: [`Bootstrap::look_up`] for tasks.
+///
+/// # Errors
+/// [`Error::Unreachable`] where there is none, or none was found within `within`.
+pub async fn look_up(bootstrap: &Bootstrap, within: Duration) -> Result<Vec<SocketAddr>, Error> {
+    let (names_tx, mut names_rx) = mpsc::unbounded_channel();
+    names::look_up_all(bootstrap, &move |nth, found| {
+        // Who asked may have stopped waiting.
+        drop(names_tx.send((nth, found)));
+    });
+    let mut search = names::Search::new(bootstrap);
+    let take_all = async {
+        while let Some((nth, found)) = names_rx.recv().await {
+            search.take(nth, found);
+        }
+    };
+    // What has not come by then is said in the error, if there is none else.
+    drop(timeout(within, take_all).await);
+    search.end(within)
+}
+
 /// The task that owns a session.
 struct Driver {
     session: Session,
@@ -316,7 +337,8 @@ impl Driver {
                 let deadline = self.session.deadline(ticket, start, timeout);
                 let left = deadline.map_or(PARKED, |deadline| deadline.saturating_sub(now));
                 if !left.is_zero() && self.replies.contains_key(&ticket) {
-                    drop(left_tx.send(left));
+                    // Who does not wait any more has abandoned the call.
+                    left_tx.send(left).ok();
                 } else if let Some(reply_tx) = self.replies.remove(&ticket) {
                     // Otherwise the reply has just been given.
                     let error = self.session.give_up(now, ticket, timeout);

@@ -13,6 +13,9 @@ fn is_left_behind(view: &View, id: ReplicaId, at: &Standing) -> bool {
     at.lineage < view.lineage || !at.is_ahead_of(&view.standing()) && view.member(id).is_none()
 }
 
+/// Addresses to ask for a cluster: those that were found last, twice as many as it has members.
+const FOUND_MAX: usize = 64;
+
 impl Replica {
     /// The hello for connections of that purpose.
     #[must_use]
@@ -180,6 +183,26 @@ impl Replica {
                 format!("{address} knows this address as a member's; joining its cluster"),
             );
         }
+    }
+
+    /// Others may be at these addresses, too. Who joins asks them, and who comes back greets them
+    /// once: all whom it knew may have been replaced.
+    pub(super) fn found(&mut self, addresses: Vec<SocketAddr>) {
+        let me = self.config.member.address;
+        let mut addresses = addresses.into_iter().filter(|address| *address != me);
+        if self.phase == Phase::Joining {
+            let known = &mut self.config.bootstrap;
+            for address in addresses {
+                known.retain(|before| *before != address);
+                known.push(address);
+            }
+            known.drain(..known.len().saturating_sub(FOUND_MAX));
+        } else if let Some(view) = self.view() {
+            let is_member = |address| view.members.iter().any(|(it, _)| it.address == address);
+            let others: Vec<_> = addresses.by_ref().filter(|it| !is_member(*it)).collect();
+            self.unasked.extend(others.into_iter().take(FOUND_MAX));
+        }
+        self.actions.push(Action::Contacts);
     }
 
     /// A replica answered our hello.

@@ -21,7 +21,7 @@ pub(super) struct Options {
     /// Its arguments in JSON: an array by position, an object by name
     #[arg(value_name = "ARGS", default_value = "[]")]
     arguments: String,
-    /// address:port of a replica, or several with commas between
+    /// address:port of a replica, or several with commas between, or their domain name
     #[arg(short, long, value_name = "BOOTSTRAP", default_value = BOOTSTRAP)]
     boot: String,
     /// Print how the call ended as JSON, exceptions too

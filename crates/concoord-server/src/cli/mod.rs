@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use concoord::Bootstrap;
 
 use exit::{EXIT_CODES, Failure};
 use output::note;
@@ -169,7 +170,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// The addresses of replicas: `host:port, host:port`, or domain names, which are looked up for
 /// `timeout` at most.
 fn addresses(text: &str, timeout: Duration) -> Result<Vec<SocketAddr>, Failure> {
-    Ok(concoord::look_up(text, timeout)?)
+    Ok(text.parse::<Bootstrap>()?.look_up(timeout)?)
 }
 
 /// The runtime that commands with sockets run on: this thread and no other.

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use concoord::{Bootstrap, Error};
 use concoord_core::durable::Snapshot;
 use concoord_core::limits::FENCE_TIMEOUT;
 use concoord_core::snapshot::About;
@@ -16,7 +17,7 @@ use tokio::time::sleep;
 
 use super::exit::{Exit, Failure};
 use super::output::{note, say};
-use super::{addresses, python, seconds};
+use super::{python, seconds};
 use crate::config::{ObjectSpec, ReplicaConfig, WorkerSpec};
 use crate::driver::{self, RunError};
 use crate::fence::FenceSpec;
@@ -27,6 +28,9 @@ const PORTS: std::ops::RangeInclusive<u16> = 14000..=15000;
 
 /// How often a replica that finds nobody to join says so.
 const REMIND: Duration = Duration::from_secs(10);
+
+/// How long looking their names up may take until it is said that this takes long.
+const LOOK_UP: Duration = Duration::from_secs(3);
 
 /// How long finding out whether somebody is there to join may take.
 const LOOK: Duration = Duration::from_secs(1);
@@ -43,7 +47,7 @@ pub(super) struct Options {
     /// Port for the replica [default: the first free one of 14000-15000]
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// address:port of a replica to join, or several with commas between
+    /// address:port of a replica to join, or several with commas between, or their domain name
     #[arg(short, long, value_name = "BOOTSTRAP")]
     boot: Option<String>,
     /// Dotted name of the object's class; given again, of further classes to host objects of
@@ -114,7 +118,8 @@ pub(super) fn start(
 ) -> Result<(), Failure> {
     refuse_what_is_not_there(options)?;
     let ip = own_address(options.addr.as_deref())?;
-    let mut bootstrap = options.boot.as_deref().map(addresses).transpose()?.unwrap_or_default();
+    let boot = options.boot.as_deref().map(str::parse::<Bootstrap>).transpose()?;
+    let mut bootstrap = boot.as_ref().map(Bootstrap::addresses).unwrap_or_default();
     let listener = listen(ip, options.port)?;
     let address = reachable(listener.local_addr().map_err(Failure::failed)?);
     // All replicas may be given the same list. One that names nobody else is refused later.
@@ -128,11 +133,12 @@ pub(super) fn start(
         sender: address.to_string(),
     })
     .map_err(Failure::usage)?;
-    let mut config = configure(options, address, bootstrap.clone(), installed);
+    let mut config = configure(options, address, bootstrap, installed);
+    config.names = boot.clone().filter(Bootstrap::has_names);
     config.restore = backup;
     driver::runtime().map_err(Failure::failed)?.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)?;
-        serve(listener, config, address, &bootstrap).await
+        serve(listener, config, address, boot.as_ref()).await
     })
 }
 
@@ -141,7 +147,7 @@ async fn serve(
     listener: tokio::net::TcpListener,
     config: ReplicaConfig,
     address: SocketAddr,
-    bootstrap: &[SocketAddr],
+    boot: Option<&Bootstrap>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(Failure::failed)?;
     let stop = async {
@@ -159,7 +165,7 @@ async fn serve(
         tracing::info!("calls are served at {address}");
     };
     let running = driver::run(listener, config, serving, stop);
-    let joining = remind(bootstrap, &is_serving);
+    let joining = remind(address, boot, &is_serving);
     let ended = tokio::select! {
         ended = running => ended,
         () = joining => unreachable!("reminding has no end"),
@@ -192,22 +198,35 @@ fn by_options(message: String) -> String {
 
 /// As long as the replica has not joined and nobody is there to join: says so, at once and then
 /// now and again.
-async fn remind(bootstrap: &[SocketAddr], is_serving: &Cell<bool>) {
-    while !bootstrap.is_empty() && !is_serving.get() {
-        let mut reasons = Vec::new();
-        for address in bootstrap {
-            match tokio::time::timeout(LOOK, TcpStream::connect(address)).await {
-                Ok(Ok(_)) => reasons.clear(),
-                Ok(Err(error)) => reasons.push(format!("{address}: {error}")),
-                Err(_) => reasons.push(format!("{address}: no answer")),
-            }
-        }
-        if reasons.len() == bootstrap.len() {
-            note(format!("No replica to join yet ({}); trying on.", reasons.join("; ")));
+async fn remind(own: SocketAddr, boot: Option<&Bootstrap>, is_serving: &Cell<bool>) {
+    while let Some(boot) = boot.filter(|_| !is_serving.get()) {
+        if let Err(reasons) = find_somebody(own, boot).await {
+            note(format!("No replica to join yet ({reasons}); trying on."));
         }
         sleep(REMIND).await;
     }
     std::future::pending::<()>().await;
+}
+
+/// Whether somebody else listens there; if not, why.
+async fn find_somebody(own: SocketAddr, boot: &Bootstrap) -> Result<(), String> {
+    let mut found = concoord::tokio::look_up(boot, LOOK_UP).await.map_err(|error| match error {
+        Error::Unreachable { attempts, .. } => attempts.to_string(),
+        error => error.to_string(),
+    })?;
+    found.retain(|address| *address != own);
+    let mut reasons = Vec::new();
+    for address in found {
+        match tokio::time::timeout(LOOK, TcpStream::connect(address)).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => reasons.push(format!("{address}: {error}")),
+            Err(_) => reasons.push(format!("{address}: no answer")),
+        }
+    }
+    if reasons.is_empty() {
+        reasons.push(format!("{own}, which is this replica itself, is all that is found"));
+    }
+    Err(reasons.join("; "))
 }
 
 /// Ctrl-C and SIGTERM.

@@ -44,7 +44,7 @@ pub(super) enum Command {
 pub(super) struct Save {
     /// Where to write it
     file: PathBuf,
-    /// address:port of a replica, or several with commas between
+    /// address:port of a replica, or several with commas between, or their domain name
     #[arg(short, long, value_name = "BOOTSTRAP", default_value = BOOTSTRAP)]
     boot: String,
     /// How long the replica may be silent
@@ -109,7 +109,7 @@ type Backup = (About, Snapshot);
 fn fetch(options: &Save) -> Result<Backup, Failure> {
     let mut reasons = Vec::new();
     let mut exit = Exit::Unreachable;
-    for address in addresses(&options.boot)? {
+    for address in addresses(&options.boot, options.timeout)? {
         let reason = match Line::open(address, options.timeout) {
             Ok((mut line, Welcome::Client { .. })) => return line.backup(),
             Ok((_, Welcome::NotYet(reason) | Welcome::Refused(reason))) => {

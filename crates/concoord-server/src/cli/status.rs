@@ -10,12 +10,12 @@ use serde_json::{Value as Json, json};
 
 use super::exit::{Exit, Failure};
 use super::output::{grouped, say, say_json, table};
-use super::{BOOTSTRAP, seconds};
+use super::{BOOTSTRAP, addresses, seconds};
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = super::EXIT_CODES)]
 pub(super) struct Options {
-    /// address:port of a replica, or several with commas between
+    /// address:port of a replica, or several with commas between, or their domain name
     #[arg(short, long, value_name = "BOOTSTRAP", default_value = BOOTSTRAP)]
     boot: String,
     /// Print JSON
@@ -65,11 +65,10 @@ pub(super) type Answered<'a> = (&'a Member, Role, Result<Status, String>);
 /// The first replica of the list that answers.
 pub(super) fn first(boot: &str, timeout: Duration) -> Result<Status, Failure> {
     let mut failures = Vec::new();
-    for place in boot.split(',').map(str::trim) {
-        match status_of(place, timeout) {
+    for address in addresses(boot, timeout)? {
+        match status_of(&address.to_string(), timeout) {
             Ok(status) => return Ok(status),
-            Err(error @ Error::Bootstrap(_)) => return Err(error.into()),
-            Err(error) => failures.push(format!("{place}: {}", why(&error))),
+            Err(error) => failures.push(format!("{address}: {}", why(&error))),
         }
     }
     let message = format!("no replica answers ({}); name others with -b", failures.join("; "));

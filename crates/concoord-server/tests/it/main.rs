@@ -29,12 +29,15 @@ mod hosted;
 mod hostile;
 mod http;
 mod monitoring;
+mod names;
 mod operators;
 mod partition;
 mod processes;
 #[path = "../torture/random.rs"]
 mod random;
 mod rebuild;
+#[path = "../../../concoord/src/names/responder.rs"]
+mod responder;
 mod siege;
 mod tidy;
 mod transfers;

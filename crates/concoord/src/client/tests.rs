@@ -25,7 +25,7 @@ const SHORT: Duration = Duration::from_millis(500);
 const GONE: &str = "127.0.0.1:1";
 
 fn options(timeout: Duration) -> Options {
-    Options { timeout, class: None }
+    Options { timeout, ..Options::default() }
 }
 
 fn connect(replicas: &[&Script]) -> Client {

@@ -1,5 +1,10 @@
 //! A DNS server on loopback for tests: it answers as it is told to, rightly or not. Made of the
 //! standard library alone, so that tests of other crates can have it, too.
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each crate's tests have it be what they need"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

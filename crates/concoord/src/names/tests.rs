@@ -273,14 +273,17 @@ fn a_dead_server_takes_its_time_and_no_more() {
 fn a_look_up_keeps_the_order_and_names_what_failed() {
     let dns = responder();
     dns.set_replicas(DOMAIN, &addresses(["10.0.0.2:14001"]));
-    let look_up = |places: &str| look_up(&format!("{places}?dns={}", dns.address), LONG);
-    let found = look_up(&format!("10.0.0.1, {DOMAIN}, gone.example, {DOMAIN}:7")).unwrap();
+    let look_up = |places: &str, timeout| {
+        let text = format!("{places}?dns={}", dns.address);
+        text.parse::<Bootstrap>().unwrap().look_up(timeout)
+    };
+    let found = look_up(&format!("10.0.0.1, {DOMAIN}, gone.example, {DOMAIN}:7"), LONG).unwrap();
     assert_eq!(found, addresses(["10.0.0.1:14000", "10.0.0.2:14001", "10.0.0.2:7"]));
-    let error = look_up("gone.example, lost.example").unwrap_err();
+    let error = look_up("gone.example, lost.example", LONG).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("gone.example: ") && text.contains("; lost.example: "), "{text}");
     dns.be(Manner::Silent);
-    let error = super::look_up(&format!("a.example?dns={}", dns.address), LONG / 100).unwrap_err();
+    let error = look_up("a.example", LONG / 100).unwrap_err();
     let expected = format!("a.example: no answer yet from {}", dns.address);
     assert!(error.to_string().contains(&expected), "{error}");
 }

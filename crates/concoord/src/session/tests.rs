@@ -1,5 +1,9 @@
 //! Scripted replicas in virtual time.
 
+use bytes::Bytes;
+use concoord_core::call::CallId;
+use concoord_core::limits::SESSION_CALLS_MAX;
+
 use super::*;
 
 const CLUSTER: ClusterId = ClusterId(1);
@@ -56,7 +60,7 @@ impl World {
     }
 
     fn of(bootstrap: &str) -> Self {
-        let bootstrap = Bootstrap::parse(bootstrap).unwrap();
+        let bootstrap = bootstrap.parse().unwrap();
         Self {
             session: Session::new(bootstrap, Some("Counter".into())),
             now: Duration::from_secs(1000),
@@ -81,7 +85,8 @@ impl World {
     fn call(&mut self) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.session.call(self.now, ticket, "increment".into(), Bytes::new());
+        let making = Making { method: "increment".into(), ..Making::default() };
+        self.session.call(self.now, ticket, making);
         ticket
     }
 
@@ -283,16 +288,6 @@ fn refusal_is_final() {
 }
 
 #[test]
-fn an_object_of_another_class_is_refused() {
-    let mut world = World::new(&[1]);
-    world.session.class = Some("Lock".into());
-    world.ask(Question::Ready);
-    world.serve(1, &[1]);
-    let [(_, Err(Error::Refused(why)))] = &world.done()[..] else { panic!("refused") };
-    assert!(why.contains("is a Counter, not a Lock"), "{why}");
-}
-
-#[test]
 fn a_session_ends_with_its_cluster() {
     let mut world = World::open(&[1]);
     let open = world.call();
@@ -474,7 +469,7 @@ fn a_replica_without_a_quorum_is_left_for_one_that_may_have_it() {
         world.now - start
     };
     assert_eq!(stick(&mut world), STUCK);
-    let error = world.session.give_up(ticket, SILENT);
+    let error = world.session.give_up(world.now, ticket, SILENT);
     assert!(error.to_string().contains("no quorum") && error.outcome_unknown(), "{error}");
     world.call();
     world.serve(2, &[1, 2]);
@@ -491,7 +486,11 @@ fn large_calls_wait_for_each_other() {
     let mut world = World::open(&[1]);
     for ticket in 100..120 {
         let arguments = Bytes::from(vec![0; 4 << 20]);
-        world.session.call(world.now, Ticket(ticket), "put".into(), arguments);
+        world.session.call(
+            world.now,
+            Ticket(ticket),
+            Making { method: "put".into(), arguments, ..Making::default() },
+        );
     }
     assert_eq!(calls(&world.heard()).len(), 8);
     world.say(&returned(2));
@@ -535,8 +534,8 @@ fn an_abandoned_call_is_not_sent_again_and_its_reply_is_dropped() {
     let mut world = World::open(&[1]);
     let (first, second) = (world.call(), world.call());
     world.heard();
-    world.session.abandon(first);
-    world.session.abandon(second);
+    world.session.abandon(world.now, first);
+    world.session.abandon(world.now, second);
     world.say(&returned(3));
     assert_eq!(world.done(), []);
     world.break_link();
@@ -577,7 +576,7 @@ fn giving_up_says_what_was_tried() {
     let ticket = world.call();
     world.fail(1);
     world.fail(2);
-    let error = world.session.give_up(ticket, Duration::from_secs(5));
+    let error = world.session.give_up(world.now, ticket, Duration::from_secs(5));
     assert_eq!(
         error.to_string(),
         "no replica could be reached within 5s: \
@@ -591,7 +590,7 @@ fn giving_up_says_what_the_cluster_waits_for() {
     let mut world = World::open(&[1]);
     let ticket = world.call();
     world.say(&Answer::Waiting("no quorum: 1 of 3 members is here".into()));
-    let error = world.session.give_up(ticket, Duration::from_secs(5));
+    let error = world.session.give_up(world.now, ticket, Duration::from_secs(5));
     assert!(error.to_string().ends_with("(no quorum: 1 of 3 members is here)"), "{error}");
     assert!(error.outcome_unknown());
 }
@@ -656,7 +655,7 @@ fn a_dead_name_server_holds_up_nobody() {
         world.session.lost(world.now, "nobody listens there".into());
     }
     assert!(world.now - start < Duration::from_secs(2));
-    let error = world.session.give_up(ticket, SILENT).to_string();
+    let error = world.session.give_up(world.now, ticket, SILENT).to_string();
     assert!(error.contains("counter.example: no answer yet from the DNS servers"), "{error}");
 }
 
@@ -676,7 +675,7 @@ fn names_are_looked_up_once_a_second_at_most_and_why_in_vain_is_said() {
         }
     }
     assert_eq!(look_ups, 10);
-    let error = world.session.give_up(ticket, SILENT);
+    let error = world.session.give_up(world.now, ticket, SILENT);
     assert!(error.to_string().ends_with("counter.example: no such name"), "{error}");
 }
 
@@ -763,4 +762,165 @@ fn frame_around(body: &[u8], to: &mut BytesMut) {
         }
     }
     write_frame(&Bare(body), to);
+}
+
+fn asked(requests: &[Request]) -> Vec<(u64, u64, Vec<u64>)> {
+    let call = |request: &Request| match request {
+        Request::Call(call) => Some((call.sequence, call.acked, call.received.clone())),
+        _ => None,
+    };
+    requests.iter().filter_map(call).collect()
+}
+
+fn cancels(requests: &[Request]) -> Vec<u64> {
+    let cancel = |request: &Request| match request {
+        Request::Cancel(CallId { sequence, .. }) => Some(*sequence),
+        _ => None,
+    };
+    requests.iter().filter_map(cancel).collect()
+}
+
+impl World {
+    /// A call that gives back what it got if it was given up.
+    fn acquire(&mut self) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        let undo = Some(Undo { method: "release".into(), takes_reply: false });
+        let making = Making { method: "acquire".into(), undo, ..Making::default() };
+        self.session.call(self.now, ticket, making);
+        ticket
+    }
+}
+
+#[test]
+fn a_parked_call_holds_up_neither_the_window_nor_what_is_acknowledged() {
+    let mut world = World::open(&[1]);
+    let parked = world.acquire();
+    assert_eq!(asked(&world.heard()), [(2, 2, vec![])]);
+    world.say(&Answer::Parked { sequence: 2 });
+    for sequence in 3..2 * SESSION_CALLS_MAX {
+        let ticket = world.call();
+        assert_eq!(asked(&world.heard()), [(sequence, sequence, vec![])]);
+        world.say(&returned(sequence));
+        assert_eq!(world.done().len(), 1, "{ticket:?}");
+    }
+    world.say(&returned(2));
+    assert_eq!(world.done()[0].0, parked);
+    let next = 2 * SESSION_CALLS_MAX;
+    world.call();
+    assert_eq!(asked(&world.heard()), [(next, next, vec![2])]);
+    world.say(&returned(next));
+    world.call();
+    assert_eq!(asked(&world.heard()), [(next + 1, next + 1, vec![])]);
+}
+
+#[test]
+fn a_parked_reply_is_acknowledged_by_no_call_that_an_earlier_one_holds_up() {
+    let mut world = World::open(&[1]);
+    let slow = world.call();
+    world.acquire();
+    world.heard();
+    world.say(&Answer::Parked { sequence: 3 });
+    world.say(&returned(3));
+    world.call();
+    assert_eq!(asked(&world.heard()), [(4, 2, vec![])], "the cluster would not believe it");
+    world.say(&returned(2));
+    assert!(world.done().iter().any(|(ticket, _)| *ticket == slow));
+    world.call();
+    assert_eq!(asked(&world.heard()), [(5, 4, vec![3])]);
+}
+
+#[test]
+fn time_runs_out_for_a_parked_call_only_while_nobody_answers() {
+    let mut world = World::open(&[1, 2]);
+    let ticket = world.acquire();
+    world.heard();
+    let (start, timeout) = (world.now, Duration::from_secs(5));
+    assert_eq!(world.session.deadline(ticket, start, timeout), Some(start + timeout));
+    world.say(&Answer::Parked { sequence: 2 });
+    assert_eq!(world.session.deadline(ticket, start, timeout), None);
+    world.now += Duration::from_secs(3);
+    world.session.lost(world.now, "it closed the connection".into());
+    assert_eq!(world.session.deadline(ticket, start, timeout), Some(world.now + timeout));
+    world.serve(2, &[1, 2]);
+    assert_eq!(asked(&world.heard()), [(2, 3, vec![])], "it is asked again, as what it is");
+    assert_eq!(world.session.deadline(ticket, start, timeout), None);
+}
+
+#[test]
+fn a_parked_call_that_is_given_up_is_cancelled_until_that_is_answered() {
+    let mut world = World::open(&[1, 2]);
+    let ticket = world.acquire();
+    world.heard();
+    world.say(&Answer::Parked { sequence: 2 });
+    world.session.abandon(world.now, ticket);
+    assert_eq!(cancels(&world.heard()), [2]);
+    world.session.lost(world.now, "it closed the connection".into());
+    world.serve(2, &[1, 2]);
+    let heard = world.heard();
+    assert_eq!((asked(&heard).len(), cancels(&heard)), (0, vec![2]));
+    let cancelled = Outcome::Refused(Refusal::Cancelled);
+    world.say(&Answer::Reply { sequence: 2, outcome: cancelled });
+    assert_eq!(world.done(), []);
+    assert!(asked(&world.heard()).is_empty(), "there is nothing to give back");
+}
+
+#[test]
+fn what_was_granted_while_it_was_given_up_is_given_back() {
+    let mut world = World::open(&[1]);
+    let ticket = world.acquire();
+    world.heard();
+    world.session.give_up(world.now, ticket, Duration::from_secs(1));
+    assert_eq!(cancels(&world.heard()), [2], "it may be parked by now");
+    world.say(&returned(2));
+    let heard = world.heard();
+    let [Request::Call(call)] = heard.as_slice() else { panic!("{heard:?}") };
+    assert_eq!((call.method.as_str(), call.sequence), ("release", 3));
+    world.say(&returned(3));
+    assert_eq!(world.done(), [], "nobody waits for any of it");
+}
+
+#[test]
+fn ten_thousand_parked_calls_are_asked_again_a_few_at_a_time() {
+    const MANY: u64 = 10_000;
+    let mut world = World::open(&[1, 2]);
+    for _ in 0..MANY {
+        world.acquire();
+    }
+    let mut parked = 0;
+    while parked < MANY {
+        for (sequence, ..) in asked(&world.heard()) {
+            world.say(&Answer::Parked { sequence });
+            parked += 1;
+        }
+    }
+    world.session.lost(world.now, "it closed the connection".into());
+    world.serve(2, &[1, 2]);
+    let mut again = 0;
+    while again < MANY {
+        let calls = asked(&world.heard());
+        assert!((1..=SESSION_CALLS_MAX as usize).contains(&calls.len()));
+        for (sequence, ..) in calls {
+            world.say(&Answer::Parked { sequence });
+            again += 1;
+        }
+    }
+    assert!(world.heard().is_empty());
+}
+
+#[test]
+fn a_session_that_may_be_over_is_said_to_be_in_doubt() {
+    let mut world = World::open(&[1]);
+    assert_eq!(world.session.health(world.now).state, State::Connected);
+    world.session.lost(world.now, "it closed the connection".into());
+    world.now += Duration::from_secs(9);
+    let since = Duration::from_secs(9);
+    assert_eq!(world.session.health(world.now).state, State::Reconnecting { since });
+    world.now += Duration::from_secs(2);
+    assert_eq!(world.session.health(world.now).state, State::Doubtful);
+    world.call();
+    world.serve(1, &[1]);
+    world.say(&Answer::Expired(SESSION));
+    let health = world.session.health(world.now);
+    assert_eq!((health.state, health.session, health.losses), (State::None, None, 1));
 }
