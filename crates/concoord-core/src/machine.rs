@@ -197,7 +197,7 @@ impl Machine {
                     let outcome = Outcome::Refused(refusal);
                     self.finish(call.id(), &outcome, then);
                 }
-                Ok(_) if is_meta(&call.method) => self.apply_meta(index, &call, then),
+                Ok(_) if is_meta(&call.method) => self.apply_meta(index, call, then),
                 Ok(Place::Native) => self.apply_native(index, &call, then),
                 Ok(Place::Worker) => self.host(index, call, then),
             },

@@ -20,7 +20,7 @@ use crate::bootstrap::Bootstrap;
 use crate::error::why_unconnected;
 use crate::names::{self, LookUpError};
 use crate::route::Dial;
-use crate::session::{Making, Question, Reply, Session, Ticket};
+use crate::session::{Health, Making, Question, Reply, Session, Ticket};
 use crate::{Arguments, Error, Interface, Manner, Options, Status, Value, reply};
 
 /// How often the task looks at the session's clock while nothing happens.
@@ -64,6 +64,7 @@ enum Command {
     /// have.
     GiveUp(Ticket, Instant, Duration, oneshot::Sender<Duration>),
     Abandon(Ticket),
+    Health(oneshot::Sender<Health>),
     Close,
 }
 
@@ -154,6 +155,13 @@ impl Client {
     /// See [`Error`].
     pub async fn status(&self) -> Result<Status, Error> {
         reply::status(self.ask(Question::Status).await?)
+    }
+
+    /// How the session is; `None` once the client is closed.
+    pub async fn health(&self) -> Option<Health> {
+        let (health_tx, health_rx) = oneshot::channel();
+        self.commands_tx.send(Command::Health(health_tx)).ok()?;
+        health_rx.await.ok()
     }
 
     /// Ends the session and the connection, for all clones. Calls that are open end with
@@ -348,6 +356,10 @@ impl Driver {
             Command::Abandon(ticket) => {
                 self.replies.remove(&ticket);
                 self.session.abandon(now, ticket);
+            }
+            Command::Health(health_tx) => {
+                // Who does not wait any more does not want to know.
+                health_tx.send(self.session.health(now)).ok();
             }
             Command::Close => unreachable!("the loop ends by this one"),
         }

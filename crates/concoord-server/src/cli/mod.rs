@@ -7,10 +7,12 @@ mod bench;
 mod call;
 mod exit;
 mod force_solo;
+mod hold;
 mod json;
 mod logger;
 mod members;
 mod object;
+mod objects;
 mod order;
 mod output;
 mod python;
@@ -68,6 +70,11 @@ enum Command {
     ForceSolo(force_solo::Options),
     /// Call a method of the object
     Call(call::Options),
+    /// List, show or remove the objects of a cluster
+    Objects(objects::Options),
+    Lock(hold::Lock),
+    Semaphore(hold::Semaphore),
+    Elect(hold::Elect),
     /// Write the proxy of a Python class beside its source
     Object(object::Options),
     /// Save a living cluster's state, start a cluster from it, or look at it
@@ -97,7 +104,7 @@ where
     let arguments = with_lower_command(arguments);
     match Program::try_parse_from(&arguments) {
         Ok(program) => match run(program, arguments.first(), python) {
-            Ok(()) => 0,
+            Ok(code) => code,
             Err(failure) => {
                 note(format!("concoord: {}", failure.message));
                 failure.exit as u8
@@ -115,13 +122,17 @@ fn run(
     program: Program,
     script: Option<&OsString>,
     python: Option<PathBuf>,
-) -> Result<(), Failure> {
+) -> Result<u8, Failure> {
     match program.command {
+        Some(Command::Lock(options)) => return hold::lock(&options),
+        Some(Command::Semaphore(options)) => return hold::semaphore(&options),
+        Some(Command::Elect(options)) => return hold::elect(&options),
         Some(Command::Replica(options)) => replica::run(&options, python),
         Some(Command::Status(options)) => status::run(&options),
         Some(Command::Members(options)) => members::run(&options),
         Some(Command::ForceSolo(options)) => force_solo::run(&options),
         Some(Command::Call(options)) => call::run(&options),
+        Some(Command::Objects(options)) => objects::run(&options),
         Some(Command::Snapshot(command)) => snapshot::run(&command, python),
         Some(Command::Object(options)) => object::run(&options, python),
         Some(Command::Bench(options)) => {
@@ -140,6 +151,7 @@ fn run(
             Ok(())
         }
     }
+    .map(|()| 0)
 }
 
 /// The name of the sub-command may be written in any case.
