@@ -47,6 +47,8 @@ pub struct Context<'a> {
     pub caller: Caller,
     /// Which call, where the step is one.
     pub call: CallId,
+    /// How many tokens were given out.
+    tokens: u64,
     deeds: &'a mut Vec<Deed>,
 }
 
@@ -54,12 +56,25 @@ impl<'a> Context<'a> {
     /// The surroundings of a call; what it leads to is added to `deeds`.
     #[must_use]
     pub const fn new(moment: Moment, call: CallId, thread: u64, deeds: &'a mut Vec<Deed>) -> Self {
-        Self { moment, caller: Caller { session: call.session, thread }, call, deeds }
+        Self { moment, caller: Caller { session: call.session, thread }, call, tokens: 0, deeds }
     }
 
     /// Ends a call that is parked at this object.
     pub fn answer(&mut self, parked: CallId, result: Result<Value, Exception>) {
         self.deeds.push(Deed::Answer(parked, result));
+    }
+
+    /// A fencing token for something that is given out now: more than any that any object of the
+    /// cluster gave out before. The first of a step is the number of that step.
+    pub const fn token(&mut self) -> u64 {
+        self.tokens += 1;
+        self.last_step()
+    }
+
+    /// The number of this step, or that of the last token that it gave out, which count as steps.
+    #[must_use]
+    pub const fn last_step(&self) -> u64 {
+        self.moment.step + self.tokens.saturating_sub(1)
     }
 
     /// Makes sure that the object learns of the end of that session ([`Object::lost`]). Counted:

@@ -8,9 +8,16 @@ use serde::de::DeserializeOwned;
 
 use crate::object::{Interface, Object};
 
+pub mod barrier;
+pub mod condition;
 pub mod counter;
 mod given;
+mod line;
 pub mod lock;
+mod mutex;
+mod patience;
+pub mod rlock;
+pub mod semaphore;
 #[cfg(test)]
 mod stage;
 
@@ -18,8 +25,13 @@ mod stage;
 #[must_use]
 pub fn stock(class: &str) -> Option<Box<dyn Object>> {
     Some(match class {
+        barrier::CLASS => Box::new(barrier::Barrier::default()),
+        condition::CLASS => Box::new(condition::Condition::default()),
         counter::CLASS => Box::new(counter::Counter::default()),
         lock::CLASS => Box::new(lock::Lock::default()),
+        rlock::CLASS => Box::new(rlock::RLock::default()),
+        semaphore::BOUNDED => Box::new(semaphore::Semaphore::bounded()),
+        semaphore::CLASS => Box::new(semaphore::Semaphore::default()),
         _ => return None,
     })
 }
@@ -33,7 +45,15 @@ pub(crate) fn interface(class: &str) -> Option<&'static Interface> {
 }
 
 /// The names that [`stock`] knows.
-pub const STOCK: [&str; 2] = [counter::CLASS, lock::CLASS];
+pub const STOCK: [&str; 7] = [
+    barrier::CLASS,
+    condition::CLASS,
+    counter::CLASS,
+    lock::CLASS,
+    rlock::CLASS,
+    semaphore::BOUNDED,
+    semaphore::CLASS,
+];
 
 /// An object's state as bytes.
 fn encode(state: &impl Serialize) -> Vec<u8> {

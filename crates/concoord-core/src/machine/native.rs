@@ -146,6 +146,7 @@ impl Machine {
         let mut deeds = Vec::new();
         let mut context = Context::new(moment, call, thread, &mut deeds);
         let made = step(native.as_mut(), &mut context);
+        self.state.step = context.last_step();
         Some((made, deeds))
     }
 

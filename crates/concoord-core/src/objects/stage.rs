@@ -28,6 +28,11 @@ pub(crate) const fn caller(session: u64) -> Caller {
     Caller { session: SessionId(session), thread: 0 }
 }
 
+/// A caller of that thread of a session.
+pub(crate) const fn thread(session: u64, thread: u64) -> Caller {
+    Caller { session: SessionId(session), thread }
+}
+
 impl<O: Object> Stage<O> {
     pub(crate) fn new(object: O) -> Self {
         Self {
@@ -171,6 +176,7 @@ impl<O: Object> Stage<O> {
         let mut deeds = Vec::new();
         let mut context = Context::new(self.moment, call, thread, &mut deeds);
         let made = step(&mut self.object, &mut context);
+        self.moment.step = context.last_step();
         for deed in deeds {
             self.take(call, deed);
         }
