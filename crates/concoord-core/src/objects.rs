@@ -8,16 +8,23 @@ use serde::de::DeserializeOwned;
 
 use crate::object::{Interface, Object};
 
+pub mod atomicreference;
 pub mod counter;
 mod given;
+mod kept;
 pub mod lock;
+mod order;
+mod repr;
 #[cfg(test)]
 mod stage;
+mod table;
 
 /// A new object of that class; `None` if it is none of ours.
 #[must_use]
 pub fn stock(class: &str) -> Option<Box<dyn Object>> {
     Some(match class {
+        atomicreference::CLASS => Box::new(atomicreference::AtomicReference::default()),
+        counter::ATOMIC_LONG => Box::new(counter::Counter::atomic_long()),
         counter::CLASS => Box::new(counter::Counter::default()),
         lock::CLASS => Box::new(lock::Lock::default()),
         _ => return None,
@@ -33,7 +40,12 @@ pub(crate) fn interface(class: &str) -> Option<&'static Interface> {
 }
 
 /// The names that [`stock`] knows.
-pub const STOCK: [&str; 2] = [counter::CLASS, lock::CLASS];
+pub const STOCK: [&str; 4] = [
+    atomicreference::CLASS,
+    counter::ATOMIC_LONG,
+    counter::CLASS,
+    lock::CLASS,
+];
 
 /// An object's state as bytes.
 fn encode(state: &impl Serialize) -> Vec<u8> {
