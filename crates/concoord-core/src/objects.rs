@@ -10,10 +10,14 @@ use crate::object::{Interface, Object};
 
 pub mod atomicreference;
 pub mod counter;
+pub mod delayqueue;
 mod given;
 mod kept;
 pub mod lock;
+pub mod lockingqueue;
 mod order;
+pub mod priorityqueue;
+pub mod queue;
 mod repr;
 #[cfg(test)]
 mod stage;
@@ -26,7 +30,11 @@ pub fn stock(class: &str) -> Option<Box<dyn Object>> {
         atomicreference::CLASS => Box::new(atomicreference::AtomicReference::default()),
         counter::ATOMIC_LONG => Box::new(counter::Counter::atomic_long()),
         counter::CLASS => Box::new(counter::Counter::default()),
+        delayqueue::CLASS => Box::new(delayqueue::DelayQueue::default()),
         lock::CLASS => Box::new(lock::Lock::default()),
+        lockingqueue::CLASS => Box::new(lockingqueue::LockingQueue::default()),
+        priorityqueue::CLASS => Box::new(priorityqueue::PriorityQueue::default()),
+        queue::CLASS => Box::new(queue::Queue::<queue::Fifo>::default()),
         _ => return None,
     })
 }
@@ -40,11 +48,15 @@ pub(crate) fn interface(class: &str) -> Option<&'static Interface> {
 }
 
 /// The names that [`stock`] knows.
-pub const STOCK: [&str; 4] = [
+pub const STOCK: [&str; 8] = [
     atomicreference::CLASS,
     counter::ATOMIC_LONG,
     counter::CLASS,
+    delayqueue::CLASS,
     lock::CLASS,
+    lockingqueue::CLASS,
+    priorityqueue::CLASS,
+    queue::CLASS,
 ];
 
 /// An object's state as bytes.
