@@ -15,10 +15,14 @@ mod given;
 mod kept;
 pub mod lock;
 pub mod lockingqueue;
+pub mod log;
+pub mod map;
+pub mod membership;
 mod order;
 pub mod priorityqueue;
 pub mod queue;
 mod repr;
+pub mod stack;
 #[cfg(test)]
 mod stage;
 mod table;
@@ -33,8 +37,12 @@ pub fn stock(class: &str) -> Option<Box<dyn Object>> {
         delayqueue::CLASS => Box::new(delayqueue::DelayQueue::default()),
         lock::CLASS => Box::new(lock::Lock::default()),
         lockingqueue::CLASS => Box::new(lockingqueue::LockingQueue::default()),
+        log::CLASS => Box::new(log::Log::default()),
+        map::CLASS => Box::new(map::Map::default()),
+        membership::CLASS => Box::new(membership::Membership::default()),
         priorityqueue::CLASS => Box::new(priorityqueue::PriorityQueue::default()),
         queue::CLASS => Box::new(queue::Queue::<queue::Fifo>::default()),
+        stack::CLASS => Box::new(stack::Stack::default()),
         _ => return None,
     })
 }
@@ -48,15 +56,19 @@ pub(crate) fn interface(class: &str) -> Option<&'static Interface> {
 }
 
 /// The names that [`stock`] knows.
-pub const STOCK: [&str; 8] = [
+pub const STOCK: [&str; 12] = [
     atomicreference::CLASS,
     counter::ATOMIC_LONG,
     counter::CLASS,
     delayqueue::CLASS,
     lock::CLASS,
     lockingqueue::CLASS,
+    log::CLASS,
+    map::CLASS,
+    membership::CLASS,
     priorityqueue::CLASS,
     queue::CLASS,
+    stack::CLASS,
 ];
 
 /// An object's state as bytes.
