@@ -1,8 +1,8 @@
 //! Values and arguments, from anybody.
 
-use concoord_core::call::CallId;
-use concoord_core::object::{Context, Moment, Object};
-use concoord_core::objects::counter::Counter;
+use concoord_core::call::{CallId, SessionId};
+use concoord_core::object::{Context, Moment};
+use concoord_core::objects;
 use concoord_core::value::{Arguments, Value};
 
 /// What can be decoded has one encoding, and an object that is called with it does not panic.
@@ -23,17 +23,24 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
+/// Every method of every class, each with the object as the calls before have left it.
 fn call(arguments: &Arguments) {
-    let mut deeds = Vec::new();
-    let mut context = Context::new(Moment::default(), CallId::default(), 0, &mut deeds);
-    let mut counter = Counter::default();
-    for method in ["__concoordinit__", "increment", "decrement", "getvalue", "__str__"] {
-        let before = counter.clone();
-        if counter.apply(method, arguments, &mut context).is_err() {
-            assert_eq!(counter, before, "a method that raises leaves the object as it was");
+    for class in objects::STOCK {
+        let mut object = objects::stock(class).expect("it is one of ours");
+        for (step, method) in (1..).zip(&object.interface().methods) {
+            let id = CallId { session: SessionId(1), sequence: step };
+            let moment = Moment { index: step, step, time_ms: step, clock_ms: step };
+            let mut deeds = Vec::new();
+            let mut context = Context::new(moment, id, 0, &mut deeds);
+            let before = object.snapshot();
+            if object.apply(&method.name, arguments, &mut context).is_err() {
+                let after = object.snapshot();
+                assert_eq!(after, before, "a method that raises leaves the object as it was");
+                assert!(deeds.is_empty(), "and leads to nothing");
+            }
         }
+        let mut other = objects::stock(class).expect("as before");
+        other.restore(&object.snapshot()).expect("it is its own");
+        assert_eq!(other.snapshot(), object.snapshot());
     }
-    let mut other = Counter::default();
-    other.restore(&counter.snapshot()).expect("it is its own");
-    assert_eq!(other, counter);
 }

@@ -62,6 +62,13 @@ pub const METHOD_BYTES_MAX: usize = 256;
 /// How deep values may nest. Deep enough for data, shallow enough for any thread's stack.
 pub const VALUE_DEPTH_MAX: usize = 96;
 
+/// How deep a value may nest that an object keeps: it may come back within others, such as a list
+/// of pairs of them.
+pub const KEPT_DEPTH_MAX: usize = VALUE_DEPTH_MAX - 8;
+
+/// Bytes of a value that an object keeps: what surrounds it in a result must fit as well.
+pub const KEPT_BYTES_MAX: usize = RESULT_BYTES_MAX - (4 << 10);
+
 /// Bytes of calls that one log entry carries. Past this a turn proposes the rest in further
 /// entries, so that one entry never holds up the heartbeats behind it for long.
 pub const ENTRY_BYTES_MAX: usize = 256 << 10;

@@ -137,7 +137,7 @@ pub(super) fn elect(options: &Elect) -> Result<u8, Failure> {
         format!("{host}:{}", std::process::id())
     };
     let value = options.value.clone().unwrap_or_else(here);
-    let patience = options.common.timeout.map_or(Value::None, |_| options.common.patience());
+    let patience = options.common.patience();
     hold(
         &options.common,
         Thing {
@@ -152,7 +152,7 @@ pub(super) fn elect(options: &Elect) -> Result<u8, Failure> {
 impl Common {
     /// The timeout as objects take it.
     fn patience(&self) -> Value {
-        Value::Float(self.timeout.map_or(-1.0, |timeout| timeout.as_secs_f64()))
+        self.timeout.map_or(Value::None, |timeout| Value::Float(timeout.as_secs_f64()))
     }
 }
 
