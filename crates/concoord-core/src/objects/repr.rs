@@ -15,7 +15,7 @@ pub(crate) fn repr(value: &Value) -> String {
         Value::BigInt(int) => int.to_string(),
         Value::Float(float) => of_float(*float),
         Value::Str(text) => quoted(text),
-        Value::Bytes(bytes) => format!("b'{}'", bytes.escape_ascii()),
+        Value::Bytes(bytes) => of_bytes(bytes),
         Value::List(items) => format!("[{}]", listed(items)),
         Value::Tuple(items) if items.len() == 1 => format!("({},)", listed(items)),
         Value::Tuple(items) => format!("({})", listed(items)),
@@ -63,6 +63,17 @@ fn of_float(float: f64) -> String {
     format!("{digits}e{sign}{exponent:0>2}")
 }
 
+fn of_bytes(bytes: &[u8]) -> String {
+    let (single, double) = (bytes.contains(&b'\''), bytes.contains(&b'"'));
+    let (quote, other) = if single && !double { ('"', "\\'") } else { ('\'', "\\\"") };
+    let escaped = bytes.iter().map(|byte| match byte.escape_ascii().to_string() {
+        // The quote that is not used needs no escape.
+        escaped if escaped == other => char::from(*byte).to_string(),
+        escaped => escaped,
+    });
+    format!("b{quote}{}{quote}", escaped.collect::<String>())
+}
+
 fn quoted(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut quoted = String::with_capacity(text.len() + 2);
@@ -107,7 +118,8 @@ mod tests {
         says(Value::Tuple(vec![Value::Int(1)]), "(1,)");
         says(Value::Tuple(vec![]), "()");
         says(Value::Map(vec![(Value::from("a"), Value::List(vec![]))]), "{'a': []}");
-        says(Value::Bytes(b"a\0'".to_vec()), "b'a\\x00\\''");
+        says(Value::Bytes(b"a\0'".to_vec()), "b\"a\\x00'\"");
+        says(Value::Bytes(b"\\\"'".to_vec()), "b'\\\\\"\\''");
         says(Value::Decimal("1.50".into()), "Decimal('1.50')");
     }
 }

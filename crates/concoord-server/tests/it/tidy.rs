@@ -33,11 +33,13 @@ fn pages() -> Vec<String> {
     let mut pages = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
         .map(str::to_owned)
         .to_vec();
-    for folder in ["docs/reference", "docs/internals", "docs/decisions"] {
+    let folders = ["docs/reference", "docs/reference/objects", "docs/internals", "docs/decisions"];
+    for folder in folders {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             pages.push(format!("{folder}/{}", entry.unwrap().file_name().to_str().unwrap()));
         }
     }
+    pages.retain(|page| page.ends_with(".md"));
     pages
 }
 
