@@ -401,6 +401,21 @@ fn a_leader_that_is_paused_costs_an_election_and_no_more() {
 }
 
 #[test]
+fn where_nobody_answers_clients_run_around_ever_more_slowly() {
+    let mut world = World::open(&[1, 2]);
+    world.call();
+    for (factor, next) in [(1, 2), (2, 1), (4, 2), (4, 1)] {
+        world.pass(QUIET + SILENT * factor - Duration::from_millis(1));
+        assert!(world.session.is_linked());
+        world.pass(Duration::from_millis(1));
+        world.serve(next, &[1, 2]);
+    }
+    world.say(&Answer::Alive(SESSION));
+    world.pass(QUIET + SILENT);
+    assert!(!world.session.is_linked(), "soon again after an answer");
+}
+
+#[test]
 fn one_that_was_silent_is_tried_last() {
     let mut world = World::open(&[1, 2, 3]);
     world.call();
