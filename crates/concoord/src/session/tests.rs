@@ -424,7 +424,7 @@ fn one_that_was_silent_is_tried_last() {
     world.accept(2);
     world.say(&welcome(CLUSTER, 2, 1, &[1, 2, 3]));
     world.say(&Answer::Waiting("no quorum".into()));
-    world.pass(STUCK);
+    world.pass(STUCK * 2);
     world.serve(3, &[1, 2, 3]);
     assert_eq!(calls(&world.heard()), [(2, 2)]);
 }
