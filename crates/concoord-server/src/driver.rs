@@ -201,28 +201,13 @@ impl Driver {
             // One that was in a cluster, and has nothing of it any more, never starts another.
             bootstrap.extend(storage.rejoin());
         }
-        let core = Config {
-            member: Member {
-                process: process.clone(),
-                durable,
-                learner: config.learner,
-                ..Member::new(id, config.advertise)
-            },
-            bootstrap,
-            restore,
-            runtime,
-            seed: random()?,
-            tick: config.tick,
-            election_timeout: config.election_timeout,
-            heartbeat: config.heartbeat,
-            session_timeout: config.session_timeout,
-            dead_timeout: config.dead_timeout,
-            snapshot_bytes: config.snapshot_bytes,
-            disk_timeout: config.disk_timeout,
-            refused_is_dead: config.refused_is_dead,
-            fences: config.fence.is_some(),
-            greeting: config.greeting,
+        let member = Member {
+            process: process.clone(),
+            durable,
+            learner: config.learner,
+            ..Member::new(id, config.advertise)
         };
+        let core = Config { bootstrap, restore, runtime, ..core_config(config, member)? };
         let replica = match recovered {
             Some(recovered) => {
                 reach("driver::recover");
@@ -381,6 +366,27 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.shell.end();
     }
+}
+
+/// What the core is told of that, with nobody to join and nothing to go on from.
+fn core_config(config: &ReplicaConfig, member: Member) -> io::Result<Config> {
+    Ok(Config {
+        member,
+        bootstrap: Vec::new(),
+        restore: None,
+        runtime: String::new(),
+        seed: random()?,
+        tick: config.tick,
+        election_timeout: config.election_timeout,
+        heartbeat: config.heartbeat,
+        session_timeout: config.session_timeout,
+        dead_timeout: config.dead_timeout,
+        snapshot_bytes: config.snapshot_bytes,
+        disk_timeout: config.disk_timeout,
+        refused_is_dead: config.refused_is_dead,
+        fences: config.fence.is_some(),
+        greeting: config.greeting,
+    })
 }
 
 /// Looks the names of other replicas up until this one has joined them. One that comes back does

@@ -228,9 +228,12 @@ impl System {
                 let comma = if dangling.is_empty() { "" } else { ", " };
                 write!(dangling, "{comma}{target}").expect("a String takes all");
             }
-            found.extend(ips.into_iter().map(|ip| SocketAddr::new(ip, port)));
+            for address in ips.into_iter().map(|ip| SocketAddr::new(ip, port)) {
+                if !found.contains(&address) && found.len() < ADDRESSES_MAX {
+                    found.push(address);
+                }
+            }
         }
-        found.truncate(ADDRESSES_MAX);
         if found.is_empty() {
             return Err(LookUpError::Dangling { by, targets: dangling });
         }

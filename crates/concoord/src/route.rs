@@ -28,7 +28,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often [`PAUSE`] is doubled at most.
 const DOUBLINGS_MAX: u32 = 3;
 
-/// Between two look-ups: a second is the shortest time that records are made for.
+/// Between two look-ups while no call is answered: a second is the shortest time that records are
+/// made for.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
 
 /// How often in a row one replica may send us to another: two that each take the other for the
@@ -238,8 +239,11 @@ impl Route {
         self.failed(address, why);
         self.filled = true;
         self.add_known();
-        self.untried.retain(|other| *other != address);
         self.add(address);
+        // One that is silent takes a connection, and then a second until it is left.
+        let silent = &self.silent;
+        let last = |other: &SocketAddr| (silent.contains(other), *other == address);
+        self.untried.make_contiguous().sort_by_key(last);
     }
 
     /// Connect to `address` anew, at once.
@@ -248,9 +252,10 @@ impl Route {
         self.add(address);
     }
 
-    /// A call was answered: the replica is a good one.
+    /// A call was answered: the replica is a good one. If it is lost, names are looked up at once.
     pub(crate) const fn settled(&mut self) {
         self.moves = 0;
+        self.look_up_at = Duration::ZERO;
     }
 
     /// Whether this round has tried all there is.

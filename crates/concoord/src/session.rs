@@ -39,16 +39,17 @@ const QUIET: Duration = Duration::from_millis(300);
 const QUIET_MAX: Duration = Duration::from_millis(1200);
 
 /// How long the answer to that may be awaited before another replica is asked who leads. With
-/// [`QUIET`] no longer than an election takes to begin: then whoever is asked will know.
+/// [`QUIET`] no longer than an election takes to begin: then whoever is asked will know. Twice as
+/// long each time that the other one does not answer either: clients that run around would only
+/// give replicas that are behind more to do.
 const SILENT: Duration = Duration::from_millis(700);
 
 /// How long a replica may say that calls wait before another one is asked: this one may be cut
-/// off from a majority that the other is part of. Twice as long each time that the other one says
-/// so, too.
+/// off from a majority that the other is part of. Doubled like [`SILENT`].
 const STUCK: Duration = Duration::from_millis(400);
 
-/// How often [`STUCK`] is doubled at most.
-const DOUBLINGS_MAX: u32 = 3;
+/// How often [`SILENT`] and [`STUCK`] are doubled at most.
+const DOUBLINGS_MAX: u32 = 2;
 
 /// How long after a leader did not answer it is tried again, if a follower says that it still
 /// leads.
@@ -126,8 +127,8 @@ pub(crate) struct Session {
     link_number: u64,
     lost_at: Duration,
     route: Route,
-    /// How many replicas in a row said nothing but that calls wait.
-    stuck: u32,
+    /// How many replicas in a row were left since one answered for the session.
+    left: u32,
     /// Whether a replica in this round knows nothing of the session's cluster.
     foreign: bool,
     output: BytesMut,
@@ -185,11 +186,6 @@ impl Up {
         self.asked_at.get_or_insert(now);
     }
 
-    /// When it is no longer believed to live.
-    fn silent_at(&self) -> Option<Duration> {
-        self.greeted_at.map(|at| at + SILENT)
-    }
-
     /// When to go back to the leader that had not answered.
     fn return_at(&self) -> Option<Duration> {
         self.leader.map(|_| self.since + RETURN)
@@ -213,7 +209,7 @@ impl Session {
             link_number: 0,
             lost_at: Duration::ZERO,
             route: Route::new(bootstrap),
-            stuck: 0,
+            left: 0,
             foreign: false,
             output: BytesMut::new(),
             done: VecDeque::new(),
@@ -354,6 +350,7 @@ impl Session {
     /// The replica does not answer any more.
     fn leave(&mut self, now: Duration, why: String) {
         let Link::Up(Up { address, replica, .. }) = self.link else { return };
+        self.left = self.left.saturating_add(1);
         self.route.silent(address, replica, why);
         self.hang_up(now);
     }
@@ -438,7 +435,8 @@ impl Session {
             Link::Down | Link::Dialling { .. } => None,
             Link::Greeting { deadline, .. } => Some(*deadline),
             Link::Up(up) => {
-                let times = [self.stuck_at(up), up.silent_at(), self.greet_at(up), up.return_at()];
+                let times =
+                    [self.stuck_at(up), self.silent_at(up), self.greet_at(up), up.return_at()];
                 times.into_iter().flatten().min()
             }
         }
@@ -451,11 +449,10 @@ impl Session {
             Link::Greeting { deadline, .. } if now >= *deadline => {
                 self.lost(now, "it took the connection but did not answer".into());
             }
-            Link::Up(up) if is_due(up.silent_at()) => {
-                self.leave(now, format!("it did not answer for {SILENT:?}"));
+            Link::Up(up) if is_due(self.silent_at(up)) => {
+                self.leave(now, "it takes requests but does not answer".into());
             }
             Link::Up(up) if is_due(self.stuck_at(up)) => {
-                self.stuck += 1;
                 self.leave(now, self.waiting.clone().unwrap_or_default());
             }
             Link::Up(up) if is_due(self.greet_at(up)) => self.greet(now),
@@ -476,8 +473,16 @@ impl Session {
 
     /// When to ask elsewhere, where nothing but that calls wait is said.
     fn stuck_at(&self, up: &Up) -> Option<Duration> {
-        let patience = STUCK * (1 << self.stuck.min(DOUBLINGS_MAX));
-        up.asked_at.and(up.stuck_at).map(|at| at + patience)
+        up.asked_at.and(up.stuck_at).map(|at| at + self.patience(STUCK))
+    }
+
+    /// When the replica is no longer believed to live.
+    fn silent_at(&self, up: &Up) -> Option<Duration> {
+        up.greeted_at.map(|at| at + self.patience(SILENT))
+    }
+
+    fn patience(&self, time: Duration) -> Duration {
+        time * (1 << self.left.min(DOUBLINGS_MAX))
     }
 
     /// Whether a connection is needed: for something that was asked, or to keep a session that
@@ -595,7 +600,6 @@ impl Session {
                     self.done.push_back((ticket, Ok(Reply::Outcome(outcome))));
                 }
                 up.quiet = QUIET;
-                self.stuck = 0;
                 self.route.settled();
                 self.proven(now);
             }
@@ -659,6 +663,7 @@ impl Session {
     /// The cluster has answered for the session.
     fn proven(&mut self, now: Duration) {
         self.proven_at = now;
+        self.left = 0;
         self.waiting = None;
         if let Link::Up(up) = &mut self.link {
             up.proving = false;

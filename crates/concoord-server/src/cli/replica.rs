@@ -210,10 +210,11 @@ async fn remind(own: SocketAddr, boot: Option<&Bootstrap>, is_serving: &Cell<boo
 
 /// Whether somebody else listens there; if not, why.
 async fn find_somebody(own: SocketAddr, boot: &Bootstrap) -> Result<(), String> {
-    let mut found = concoord::tokio::look_up(boot, LOOK_UP).await.map_err(|error| match error {
-        Error::Unreachable { attempts, .. } => attempts.to_string(),
-        error => error.to_string(),
-    })?;
+    let mut found = match concoord::tokio::look_up(boot, LOOK_UP).await {
+        Ok(found) => found,
+        Err(Error::Unreachable { attempts, .. }) => return Err(attempts.to_string()),
+        Err(error) => return Err(error.to_string()),
+    };
     found.retain(|address| *address != own);
     let mut reasons = Vec::new();
     for address in found {

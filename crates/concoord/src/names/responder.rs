@@ -248,7 +248,7 @@ fn message(head: &[u8], code: u8, answers: u16, records: &[Vec<u8>]) -> Vec<u8> 
     message[4..12]
         .copy_from_slice(&[1, answers, authority, additional].map(u16::to_be_bytes).concat());
     message.extend(records.concat());
-    if !(code == 1) {
+    if code != 1 {
         message[11] += 1;
         message.extend([&[0][..], &OPT.to_be_bytes(), &1232u16.to_be_bytes(), &[0; 6]].concat());
     }

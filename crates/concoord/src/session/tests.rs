@@ -397,6 +397,35 @@ fn a_leader_that_is_paused_costs_an_election_and_no_more() {
 }
 
 #[test]
+fn where_nobody_answers_clients_run_around_ever_more_slowly() {
+    let mut world = World::open(&[1, 2]);
+    world.call();
+    for (factor, next) in [(1, 2), (2, 1), (4, 2), (4, 1)] {
+        world.pass(QUIET + SILENT * factor - Duration::from_millis(1));
+        assert!(world.session.is_linked());
+        world.pass(Duration::from_millis(1));
+        world.serve(next, &[1, 2]);
+    }
+    world.say(&Answer::Alive(SESSION));
+    world.pass(QUIET + SILENT);
+    assert!(!world.session.is_linked(), "soon again after an answer");
+}
+
+#[test]
+fn one_that_was_silent_is_tried_last() {
+    let mut world = World::open(&[1, 2, 3]);
+    world.call();
+    world.heard();
+    world.pass(QUIET + SILENT);
+    world.accept(2);
+    world.say(&welcome(CLUSTER, 2, 1, &[1, 2, 3]));
+    world.say(&Answer::Waiting("no quorum".into()));
+    world.pass(STUCK * 2);
+    world.serve(3, &[1, 2, 3]);
+    assert_eq!(calls(&world.heard()), [(2, 2)]);
+}
+
+#[test]
 fn a_leader_that_was_only_paused_is_returned_to() {
     let mut world = World::open(&[1, 2]);
     world.call();
@@ -671,7 +700,7 @@ fn names_are_looked_up_once_a_second_at_most_and_why_in_vain_is_said() {
                 world.session.looked_up(0, Err("no such name".into()));
             }
             Dial::At(at) => world.now = at,
-            other => panic!("{other:?}"),
+            dial @ (Dial::Connect { .. } | Dial::Nothing) => panic!("{dial:?}"),
         }
     }
     assert_eq!(look_ups, 10);
@@ -689,7 +718,9 @@ fn a_name_leads_to_replicas_that_replaced_all_that_were_known() {
     world.heard();
     world.say(&Answer::Opened(SESSION));
     world.heard();
-    world.pass(Duration::from_secs(1));
+    world.say(&returned(1));
+    world.call();
+    world.heard();
     world.break_link();
     assert_eq!(world.session.dial(world.now), Dial::LookUp);
     world.fail(2);
@@ -698,7 +729,7 @@ fn a_name_leads_to_replicas_that_replaced_all_that_were_known() {
     let before = world.now;
     assert_eq!(world.serve(7, &[7]).session, Some((CLUSTER, SESSION)));
     assert_eq!(world.now, before, "at once, whatever the pause");
-    assert_eq!(calls(&world.heard()), [(1, 1)]);
+    assert_eq!(calls(&world.heard()), [(2, 2)]);
 }
 
 #[test]
