@@ -277,7 +277,9 @@ impl Consensus {
             return;
         }
         self.ticks += 1;
-        if self.may_campaign() {
+        // Whoever can't stand counts the time too: a voter that does not know yet that it is one
+        // would otherwise hold for ever to a leader that has stepped down.
+        if self.may_campaign() || !self.node.raft.promotable() {
             self.node.tick();
         }
         if !self.is_leader() || !self.is_short_of_log() {
