@@ -106,6 +106,11 @@ impl Machine {
         Self { hosting, state, hosted: BTreeMap::new(), given: 0 }
     }
 
+    /// Whether the object lives in a worker.
+    pub(crate) const fn is_hosted(&self) -> bool {
+        matches!(self.hosting, Hosting::Worker(_))
+    }
+
     pub(crate) fn interface(&self) -> &Interface {
         self.hosting.interface()
     }

@@ -194,6 +194,7 @@ impl Replica {
     pub(super) fn mind_cluster(&mut self) {
         if self.ticks.is_multiple_of(MINDING_TICKS) {
             self.mind_clients();
+            self.renew_base();
             self.ask_to_settle();
             // Whoever else spoke to this replica is not worth remembering.
             let view = &self.machine.state.view;
@@ -404,7 +405,7 @@ impl Replica {
         let view = &self.machine.state.view;
         let durable = view.member(id).is_some_and(|member| member.durable);
         let written = self.watch.written.get(&id).copied().unwrap_or_default();
-        !durable || written >= (view.lineage, view.number)
+        !durable || written >= (view.lineage, view.number) || planted::is("alone-past-a-sleeper")
     }
 
     /// What this replica has written down of the members, for the others to know.
@@ -469,6 +470,11 @@ impl Replica {
     pub(super) fn went_solo(&mut self, view: View) {
         self.hang_up_on_others();
         let before = std::mem::replace(&mut self.machine.state.view, view);
+        self.rebase(None);
+        // The log does not say that this happened: a state from before would mislead a newcomer.
+        if let Some(freezing) = self.freezing.take() {
+            self.disk.saving &= !freezing.save;
+        }
         self.watch.joining.retain(|id, _| before.member(*id).is_none());
         self.view_changed();
     }
