@@ -88,10 +88,19 @@ struct Hint {
 }
 
 /// A place in the log, and the membership there.
+#[derive(Clone)]
 pub(crate) struct Cut {
     pub(crate) index: u64,
     pub(crate) term: u64,
     members: ConfState,
+}
+
+impl Cut {
+    /// Where that snapshot stands; `view` is the one in it.
+    pub(crate) fn of(snapshot: &Snapshot, view: &View) -> Self {
+        let Snapshot { index, term, .. } = *snapshot;
+        Self { index, term, members: members_of(view) }
+    }
 }
 
 /// What was decided.
@@ -228,6 +237,7 @@ impl Consensus {
         let id = self.id();
         let applied = self.applied();
         let mut log = std::mem::take(self.node.mut_store());
+        log.withdraw_offer();
         log.members = ConfState { voters: vec![id.0], ..ConfState::default() };
         log.hard_state.term = term;
         log.hard_state.vote = id.0;
@@ -277,7 +287,9 @@ impl Consensus {
             return;
         }
         self.ticks += 1;
-        if self.may_campaign() {
+        // Whoever can't stand counts the time too: a voter that does not know yet that it is one
+        // would otherwise hold for ever to a leader that has stepped down.
+        if self.may_campaign() || !self.node.raft.promotable() {
             self.node.tick();
         }
         if !self.is_leader() || !self.is_short_of_log() {
@@ -625,6 +637,21 @@ impl Consensus {
         let term = self.node.raft.raft_log.term(index).unwrap_or_default();
         self.node.mut_store().hold(index);
         Cut { index, term, members: members_of(view) }
+    }
+
+    /// From now on what follows that entry is kept; `None` if nothing has to be.
+    pub(crate) fn keep_after(&mut self, index: Option<u64>) {
+        self.node.mut_store().base = index;
+    }
+
+    /// Whether the log that is kept goes on from that entry.
+    pub(crate) fn goes_on_from(&self, index: u64) -> bool {
+        (self.node.store().start()..=self.last()).contains(&index)
+    }
+
+    /// Bytes of the log that is kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.node.store().bytes()
     }
 
     /// No snapshot can be made.

@@ -141,6 +141,14 @@ pub const LOG_BYTES_MAX: usize = 8 << 20;
 /// snapshot must arrive, and what is logged meanwhile after it, before this is full.
 pub const LOG_HELD_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of log after which a state that holds sets is settled anew, so that whoever lags can
+/// start from one that is not long ago. Calls wait for it; so it is rare.
+pub const SETTLE_LOG_BYTES: usize = 32 << 20;
+
+/// Bytes of log that a replica keeps after the last settled state. All that may be undecided fits
+/// besides what leads to the next one, and then some; past this whoever lags must wait for that.
+pub const SETTLED_LOG_BYTES_MAX: usize = 128 << 20;
+
 /// Bytes that may wait for a replica's disk; past this it takes in no more of the log until some
 /// are safe. More than a leader may propose ahead, so that this happens to those alone whose disk
 /// has stopped.

@@ -387,6 +387,7 @@ impl Replica {
                 Replayed::Alone(view) => {
                     if view.lineage > this.machine.state.view.lineage {
                         this.machine.state.view = view;
+                        this.rebase(None);
                     }
                 }
             }
@@ -396,6 +397,7 @@ impl Replica {
         let view = &this.machine.state.view;
         let seed = Random(*seed).next();
         this.consensus = Consensus::recover(recovery, view, member.id, timing, seed);
+        this.keep_log();
         // What it led to besides was for those who were there then.
         this.actions.retain(|action| matches!(action, Action::Worker(_)));
         this.freezing = None;
@@ -487,11 +489,12 @@ impl Replica {
                 break;
             }
         }
-        if self.consensus.snapshot_wanted().is_some()
-            || self.is_save_due()
-            || self.backups.are_wanted()
-        {
+        let lags = self.consensus.snapshot_wanted().is_some();
+        if lags || self.is_save_due() || self.backups.are_wanted() {
             self.freeze();
+        }
+        if lags {
+            self.lend_base();
         }
         if !self.serving && self.phase == Phase::Member && self.not_ready().is_none() {
             self.serving = true;
@@ -703,6 +706,8 @@ impl Replica {
         self.consensus = Consensus::bootstrap(id, timing, seed, durable, start);
         let state = self.machine.freeze().encode();
         let first = Snapshot { index: start.0, term: start.1, state, object };
+        let cut = Cut::of(&first, &self.machine.state.view);
+        self.rebase(Some((cut, first.clone())));
         if let Some(persist) = self.consensus.persist_first(first) {
             self.persist(persist);
         }

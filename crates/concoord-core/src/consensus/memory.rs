@@ -7,7 +7,7 @@ use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
 use crate::durable;
-use crate::limits::{LOG_BYTES_MAX, LOG_HELD_BYTES_MAX};
+use crate::limits::{LOG_BYTES_MAX, LOG_HELD_BYTES_MAX, SETTLED_LOG_BYTES_MAX};
 
 /// Entries from the one after `cut` on, and what a restart of the library needs.
 #[derive(Default)]
@@ -23,6 +23,8 @@ pub(super) struct MemoryLog {
     offer: Option<(durable::Snapshot, Snapshot)>,
     /// Where the snapshot is cut that is being made or under way: what follows is kept for it.
     held: Option<u64>,
+    /// What follows this entry is kept for who may have to start from the state there.
+    pub(super) base: Option<u64>,
     /// The peer that the library could not give a snapshot.
     wanted: Cell<Option<u64>>,
 }
@@ -64,10 +66,13 @@ impl MemoryLog {
 
     /// Forgets the older half of what is applied once the log takes more than
     /// [`LOG_BYTES_MAX`]; but keeps what comes after `needed`, by a lagging peer, and after the
-    /// snapshot that one is to get, up to [`LOG_HELD_BYTES_MAX`].
+    /// snapshot that one is to get, up to [`LOG_HELD_BYTES_MAX`], and after the base, up to
+    /// [`SETTLED_LOG_BYTES_MAX`].
     pub(super) fn trim(&mut self, applied: u64, needed: Option<u64>) {
         let needed = needed.into_iter().chain(self.held).min();
         let needed = needed.filter(|_| self.bytes <= LOG_HELD_BYTES_MAX);
+        let base = self.base.filter(|_| self.bytes <= SETTLED_LOG_BYTES_MAX);
+        let needed = needed.into_iter().chain(base).min();
         let to = needed.map_or(applied, |needed| needed.min(applied));
         if self.bytes <= LOG_BYTES_MAX {
             return;
@@ -106,6 +111,11 @@ impl MemoryLog {
     /// Where the log begins: after that entry.
     pub(super) const fn start(&self) -> u64 {
         self.cut.0
+    }
+
+    /// Bytes of the entries that are kept.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn take_wanted(&mut self) -> Option<u64> {

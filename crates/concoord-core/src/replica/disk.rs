@@ -36,6 +36,8 @@ impl Replica {
         if let Some(object) = self.machine.restore(snapshot)? {
             self.actions.push(Action::Worker(WorkerAction::Restore(object)));
         }
+        let cut = Cut::of(snapshot, &self.machine.state.view);
+        self.rebase(Some((cut, snapshot.clone())));
         if self.freezing.take().is_some_and(|freezing| freezing.save) {
             self.disk.saving = false;
         }
@@ -143,7 +145,8 @@ impl Replica {
             self.actions.push(Action::Save(snapshot.clone()));
         }
         self.give_backups(&snapshot);
-        self.consensus.offer_snapshot(cut, snapshot);
+        self.rebase(Some((cut.clone(), snapshot.clone())));
+        self.offer(cut, snapshot);
     }
 
     /// A leader whose disk does not keep up hands on to the voter that is furthest: it could

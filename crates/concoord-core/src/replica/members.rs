@@ -44,6 +44,8 @@ pub(super) struct Watch {
     pub(super) written: BTreeMap<ReplicaId, (u64, u64)>,
     /// Members that are about to stop.
     leaving: BTreeSet<ReplicaId>,
+    /// Since when what was heard is told apart from what may have been missed.
+    listens: Duration,
     /// Newcomers that ask to be members.
     joining: BTreeMap<ReplicaId, (Member, Duration)>,
     /// What each learner has to reach, and when it was set that.
@@ -71,6 +73,8 @@ impl Watch {
         let first = known.len() < PROCESSES_MAX && known.iter().all(|(known, _)| known != process);
         if first {
             known.push((process.clone(), false));
+            // It was another process that was about to stop.
+            self.leaving.remove(&id);
         }
         first
     }
@@ -96,6 +100,7 @@ impl Watch {
     /// A new leader has listened to nobody so far: everybody gets the whole time again.
     pub(super) fn new_leader(&mut self, now: Duration) {
         self.heard.values_mut().for_each(|heard| *heard = now);
+        self.listens = now;
         self.goals.clear();
     }
 
@@ -189,6 +194,7 @@ impl Replica {
     pub(super) fn mind_cluster(&mut self) {
         if self.ticks.is_multiple_of(MINDING_TICKS) {
             self.mind_clients();
+            self.renew_base();
             self.ask_to_settle();
             // Whoever else spoke to this replica is not worth remembering.
             let view = &self.machine.state.view;
@@ -247,6 +253,7 @@ impl Replica {
                 };
                 id != me
                     && (self.watch.leaving.contains(&id)
+                        && (*role == Role::Learner || self.others_can_do_without(id))
                         || self.is_gone(id) && !member.durable
                         || replaced()
                         || self.is_silent(id)
@@ -264,14 +271,31 @@ impl Replica {
         !self.watch.heard_within(id, self.now, patience)
     }
 
-    /// Whether those that are not silent are a majority of a membership of three or more.
-    /// Between two, silence proves nothing.
+    /// Whether those that are awake are a majority of a membership of three or more. Between two,
+    /// silence proves nothing.
     fn others_are_enough(&self) -> bool {
-        let me = self.config.member.id;
         let voters: Vec<ReplicaId> =
             self.machine.state.view.voters().map(|voter| voter.id).collect();
-        let awake = voters.iter().filter(|id| **id == me || !self.is_silent(**id)).count();
+        let awake = voters.iter().filter(|id| self.is_awake(**id)).count();
         voters.len() > 2 && 2 * awake > voters.len() || planted::is("removed-without-quorum")
+    }
+
+    /// Whether those that are awake are a majority of the voters that are left without that one.
+    fn others_can_do_without(&self, id: ReplicaId) -> bool {
+        let others: Vec<ReplicaId> =
+            self.machine.state.view.voters().map(|voter| voter.id).collect();
+        let others = others.into_iter().filter(|other| *other != id);
+        let (awake, asleep): (Vec<_>, Vec<_>) = others.partition(|other| self.is_awake(*other));
+        awake.len() > asleep.len()
+    }
+
+    /// Whether that member is this replica, or was heard just now. A removal that is in the log is
+    /// decided once its entry has a majority, be it with the voice of the one that is removed: if
+    /// one of the others is gone by then, those that are left may be too few for ever.
+    fn is_awake(&self, id: ReplicaId) -> bool {
+        let just_now = 2 * self.config.heartbeat;
+        let listens = self.watch.listens + just_now < self.now;
+        id == self.config.member.id || listens && self.watch.heard_within(id, self.now, just_now)
     }
 
     /// A learner that keeps up with the log counts from now on, unless it is to stay one.
@@ -381,7 +405,7 @@ impl Replica {
         let view = &self.machine.state.view;
         let durable = view.member(id).is_some_and(|member| member.durable);
         let written = self.watch.written.get(&id).copied().unwrap_or_default();
-        !durable || written >= (view.lineage, view.number)
+        !durable || written >= (view.lineage, view.number) || planted::is("alone-past-a-sleeper")
     }
 
     /// What this replica has written down of the members, for the others to know.
@@ -446,6 +470,11 @@ impl Replica {
     pub(super) fn went_solo(&mut self, view: View) {
         self.hang_up_on_others();
         let before = std::mem::replace(&mut self.machine.state.view, view);
+        self.rebase(None);
+        // The log does not say that this happened: a state from before would mislead a newcomer.
+        if let Some(freezing) = self.freezing.take() {
+            self.disk.saving &= !freezing.save;
+        }
         self.watch.joining.retain(|id, _| before.member(*id).is_none());
         self.view_changed();
     }

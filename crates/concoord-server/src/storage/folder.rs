@@ -27,6 +27,10 @@ const LOG: &str = "log-";
 const SNAPSHOT: &str = "snapshot-";
 /// What [`Folder::set_aside`] makes.
 const DAMAGED: &str = "damaged-";
+/// What was set aside by [`Folder::finish_aside`], until then, and whose it was.
+pub(super) const DISCARDED: &str = "discarded";
+pub(super) const DISCARDING: &str = "discarding";
+pub(super) const WAS: &str = "was";
 /// The file system's own, where the folder is the top of one.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -203,7 +207,7 @@ impl Folder {
         write_identity(&self.path, identity)
     }
 
-    fn read_identity(&self) -> Result<Identity, StorageError> {
+    pub(super) fn read_identity(&self) -> Result<Identity, StorageError> {
         let mut text = String::new();
         let file = File::open(self.path.join(IDENTITY));
         let read = file.and_then(|file| file.take(IDENTITY_BYTES_MAX).read_to_string(&mut text));
@@ -292,7 +296,7 @@ impl Content {
         } else if name == IDENTITY {
             self.identity = true;
         } else {
-            return name == LOCK || name == LOST_AND_FOUND;
+            return [LOCK, LOST_AND_FOUND, DISCARDED, DISCARDING].contains(&name);
         }
         true
     }
@@ -304,7 +308,7 @@ fn number(text: &str) -> Option<u64> {
 }
 
 impl Identity {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let Self { wal, class, address, created, used, runtime, rejoin } = self;
         let rejoin: Vec<String> = rejoin.iter().map(SocketAddr::to_string).collect();
         let rejoin = rejoin.join(",");
@@ -395,7 +399,9 @@ mod tests {
         for name in ["lock", "identity", "log-1", "snapshot-0", "log-7.tmp", "damaged-3"] {
             assert!(ours(name), "{name}");
         }
-        for name in ["log-", "log-01", "log-x", "log--1", "notes.tmp", "snapshot-1.bak", ".git"] {
+        for name in
+            ["was", "log-", "log-01", "log-x", "log--1", "notes.tmp", "snapshot-1.bak", ".git"]
+        {
             assert!(!ours(name), "{name}");
         }
     }

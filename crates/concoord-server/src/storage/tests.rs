@@ -383,8 +383,14 @@ fn a_discarded_folder_is_another_replica_s() {
     storage.discard(&[]).unwrap();
     let after = storage.replica();
     assert_ne!(before, after);
+    assert!(folder.path().join("discarded").exists());
     persist(&mut storage, first());
     persist(&mut storage, plain(2, vec![entry(1)]));
+    let until = Instant::now() + AT_ONCE;
+    while folder.path().join("discarded").exists() {
+        assert!(Instant::now() < until, "it goes when the others' state is safe");
+        std::thread::yield_now();
+    }
     drop(storage);
     let (storage, recovered) = open(folder.path());
     assert_eq!(storage.replica(), after);

@@ -138,9 +138,7 @@ impl World {
         }
         let applied = there.replica.as_ref().map_or(0, Replica::applied);
         let Some(before) = self.checks.nodes.get(&(node, there.life)) else { return };
-        let has = |id: ReplicaId| {
-            self.nodes.iter().any(|node| node.disk.is_of(id) && node.disk.last() >= applied)
-        };
+        let has = |id: ReplicaId| self.nodes.iter().any(|node| node.disk.holds(id, applied));
         let is_safe = |view: &View| {
             let voters = view.voters().count();
             2 * view.voters().filter(|voter| has(voter.id)).count() > voters
