@@ -27,6 +27,8 @@ pub enum Hosting {
     /// In a worker, which does what [`Action::Worker`](crate::replica::Action::Worker) says. It
     /// has loaded the object already and this is what it said.
     Worker(Interface),
+    /// Nowhere, at a witness: it knows the class alone.
+    Nowhere(Interface),
 }
 
 impl Hosting {
@@ -35,7 +37,7 @@ impl Hosting {
     pub fn interface(&self) -> &Interface {
         match self {
             Self::Native(object) => object.interface(),
-            Self::Worker(interface) => interface,
+            Self::Worker(interface) | Self::Nowhere(interface) => interface,
         }
     }
 }
@@ -219,7 +221,7 @@ impl Machine {
             Hosting::Native(object) => {
                 Some(run(call, |arguments| object.read(&call.method, arguments)))
             }
-            Hosting::Worker(_) => None,
+            Hosting::Worker(_) | Hosting::Nowhere(_) => None,
         }
     }
 
@@ -227,7 +229,7 @@ impl Machine {
     pub(crate) fn object(&self) -> Option<Bytes> {
         match &self.hosting {
             Hosting::Native(object) => Some(object.snapshot().into()),
-            Hosting::Worker(_) => None,
+            Hosting::Worker(_) | Hosting::Nowhere(_) => None,
         }
     }
 
@@ -239,6 +241,9 @@ impl Machine {
         match (&mut self.hosting, &snapshot.object) {
             (Hosting::Native(native), Some(object)) => native.restore(object)?,
             (Hosting::Worker(_), Some(object)) => for_worker = Some(object.clone()),
+            (Hosting::Nowhere(_), Some(_)) => {
+                return Err("there is nowhere to put an object".into());
+            }
             // As it was loaded: a snapshot without an object is the first thing that is taken in.
             (_, None) => {}
         }
@@ -254,7 +259,7 @@ impl Machine {
         );
         let object = match &self.hosting {
             Hosting::Native(object) => xxh3_64_with_seed(&object.snapshot(), sessions),
-            Hosting::Worker(_) => sessions,
+            Hosting::Worker(_) | Hosting::Nowhere(_) => sessions,
         };
         xxh3_64_with_seed(&self.state.outcomes.to_le_bytes(), object)
     }

@@ -309,6 +309,8 @@ pub enum PeerMessage {
     Order(Order),
     /// To who passed that order on: it can't be done, and why.
     Declined(Order, String),
+    /// To a witness, by the leader: all voters with an object have the log up to that entry.
+    Held(u64),
 }
 
 /// What a replica asks of the worker that hosts its object.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Action, Freezing, Phase, Replica, WorkerAction};
-use crate::consensus::Cut;
+use crate::consensus::{Cut, GENESIS};
 use crate::durable::{Persist, Record, Snapshot};
 use crate::machine::State;
 use crate::planted;
@@ -33,6 +33,13 @@ pub(super) struct Disk {
 
 impl Replica {
     pub(super) fn restore(&mut self, snapshot: &Snapshot) -> Result<(), String> {
+        if self.is_witness() {
+            return self.restore_view(snapshot);
+        }
+        // Everything after the very first state has an object, but for what witnesses get.
+        if snapshot.object.is_none() && snapshot.index > GENESIS {
+            return Err("the state holds no object: it is a witness's".into());
+        }
         if let Some(object) = self.machine.restore(snapshot)? {
             self.actions.push(Action::Worker(WorkerAction::Restore(object)));
         }
@@ -161,7 +168,7 @@ impl Replica {
             return;
         }
         self.disk.told = Some(self.now);
-        if self.consensus.is_leader() && self.phase == Phase::Member {
+        if self.is_leader() && self.phase == Phase::Member {
             self.hand_over(&reason);
         }
         self.note(tracing::Level::WARN, reason);

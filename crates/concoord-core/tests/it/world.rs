@@ -118,6 +118,8 @@ pub(crate) struct World {
     pub(crate) has_sets: bool,
     /// Whether replicas write down what they promise.
     pub(crate) durable: bool,
+    /// Nodes that are witnesses.
+    pub(crate) witnesses: BTreeSet<usize>,
     /// Bytes of log after which they write their state down anew.
     pub(crate) snapshot_bytes: usize,
     /// Nodes whose worker can't append an item below zero.
@@ -174,6 +176,7 @@ impl World {
             hosted: false,
             has_sets: false,
             durable: false,
+            witnesses: BTreeSet::new(),
             snapshot_bytes: 20_000,
             crashes: BTreeSet::new(),
             poisoned: false,
@@ -252,9 +255,13 @@ impl World {
         }
         let there = &mut self.nodes[node];
         let (durable, learner) = (self.durable, there.learner);
-        let member = Member { process, durable, learner, ..Member::new(id, there.address) };
+        let witness = self.witnesses.contains(&node);
+        let member =
+            Member { process, durable, learner, witness, ..Member::new(id, there.address) };
         there.list = Arc::default();
-        let hosting = if self.hosted {
+        let hosting = if witness {
+            Hosting::Nowhere(LIST.clone())
+        } else if self.hosted {
             Hosting::Worker(LIST.clone())
         } else {
             Hosting::Native(Box::new(List(Arc::clone(&there.list))))
@@ -458,6 +465,20 @@ impl World {
         there.replica.as_ref().is_some_and(|replica| replica.status().leader == Some(there.id))
     }
 
+    pub(crate) fn lineage(&self, node: usize) -> u64 {
+        self.view_of(node).map_or(0, |view| view.lineage)
+    }
+
+    /// Why the replica there is not ready, if it is not.
+    pub(crate) fn reason(&self, node: usize) -> String {
+        self.nodes[node].replica.as_ref().unwrap().status().reason
+    }
+
+    /// Where the log on that node's disk begins, and where it ends.
+    pub(crate) fn log_on_disk(&self, node: usize) -> (u64, u64) {
+        (self.nodes[node].disk.first(), self.nodes[node].disk.last())
+    }
+
     pub(crate) fn sessions(&self, node: usize) -> u64 {
         self.nodes[node].replica.as_ref().unwrap().status().sessions
     }
@@ -494,6 +515,10 @@ impl World {
         }
         let voters = view.voters().count();
         let left = view.voters().filter(|voter| voter.id != id && awake(voter.id)).count();
+        // A witness goes on with nothing.
+        if !view.serving().any(|member| member.id != id && awake(member.id)) {
+            return false;
+        }
         // Changes of the members that are under way are on the log of the leader alone, maybe.
         let quiet = agreed
             && view.members.len() == voters
@@ -706,6 +731,7 @@ impl World {
                 self.start(node, bootstrap);
             }
             Action::Disconnect(connection) => {
+                self.seen("disconnected");
                 self.owner.remove(&connection);
             }
             Action::Watch(id, process) => {
@@ -857,6 +883,9 @@ impl World {
             .filter_map(|(at, node)| {
                 let status = node.replica.as_ref()?.status();
                 status.view.as_ref()?.role(status.replica.id)?;
+                if status.replica.witness {
+                    return None;
+                }
                 Some((status.applied, status.digest, at))
             })
             .collect()
@@ -864,7 +893,10 @@ impl World {
 
     /// The list at the replica that has applied the most.
     pub(crate) fn list(&self) -> Vec<i64> {
-        let applied = |node: &&Node| node.replica.as_ref().map(|replica| replica.status().applied);
+        let applied = |node: &&Node| {
+            let status = node.replica.as_ref().map(Replica::status)?;
+            (!status.replica.witness).then_some(status.applied)
+        };
         self.nodes.iter().max_by_key(applied).unwrap().list.lock().unwrap().clone()
     }
 }
