@@ -58,6 +58,8 @@ pub enum ObjectSpec {
     Native(Box<dyn Fn() -> Box<dyn Object>>),
     /// In a process of its own.
     Worker(WorkerSpec),
+    /// Nowhere: the replica is a witness, which votes and keeps the log of an object of that class.
+    Nowhere(String),
 }
 
 impl ObjectSpec {
@@ -129,6 +131,9 @@ pub enum ConfigError {
     /// A backup starts a cluster, and a bootstrap joins one.
     #[error("a backup starts a cluster of its own: name no replica to join")]
     RestoreAndJoin,
+    /// A witness has nothing to start a cluster with.
+    #[error("a witness joins a cluster: name a replica of it to join")]
+    WitnessAlone,
     /// There is no program to start.
     #[error("the worker's command is empty: name the program that hosts the object")]
     NoCommand,
@@ -189,6 +194,8 @@ impl ReplicaConfig {
         match &self.object {
             ObjectSpec::Native(_) => Ok(()),
             ObjectSpec::Worker(spec) => spec.check(),
+            ObjectSpec::Nowhere(_) if self.bootstrap.is_empty() => Err(ConfigError::WitnessAlone),
+            ObjectSpec::Nowhere(_) => Ok(()),
         }
     }
 }
@@ -234,6 +241,15 @@ mod tests {
         let mut config = config();
         config.bootstrap = vec![config.advertise];
         assert_eq!(config.check(), Err(ConfigError::OwnBootstrap(config.advertise)));
+    }
+
+    #[test]
+    fn a_witness_joins_others() {
+        let mut config = config();
+        config.object = ObjectSpec::Nowhere("counter.Counter".into());
+        assert_eq!(config.check(), Err(ConfigError::WitnessAlone));
+        config.bootstrap = vec![([127, 0, 0, 1], 14001).into()];
+        assert_eq!(config.check(), Ok(()));
     }
 
     #[test]

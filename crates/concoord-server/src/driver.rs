@@ -117,7 +117,8 @@ impl Disk {
             return Ok(None);
         };
         let (class, runtime) = (hosting.interface().class.clone(), runtime.to_owned());
-        let who = Who { class, address: config.advertise, runtime };
+        let witness = matches!(hosting, Hosting::Nowhere(_));
+        let who = Who { class, address: config.advertise, runtime, witness };
         let (storage, recovered) = Storage::open(folder, who)?;
         self.0 = Some(storage);
         Ok(recovered)
@@ -168,13 +169,7 @@ impl Driver {
     ) -> Result<Self, RunError> {
         let source = listener.local_addr()?.ip();
         let process = own_process();
-        let (hosting, runtime, worker) = match &config.object {
-            ObjectSpec::Native(make) => (Hosting::Native(make()), String::new(), None),
-            ObjectSpec::Worker(spec) => {
-                let (worker, loaded) = Worker::load(spec.clone()).await?;
-                (Hosting::Worker(loaded.interface), loaded.runtime, Some(worker))
-            }
-        };
+        let (hosting, runtime, worker) = host(&config.object).await?;
         let restore = restore.map(|backup| fitting(backup, hosting.interface(), &runtime));
         let restore = restore.transpose()?;
         let recovered = disk.open(config, &hosting, &runtime)?;
@@ -198,6 +193,7 @@ impl Driver {
                 process: process.clone(),
                 durable,
                 learner: config.learner,
+                witness: matches!(hosting, Hosting::Nowhere(_)),
                 ..Member::new(id, config.advertise)
             },
             bootstrap,
@@ -361,6 +357,21 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.shell.end();
     }
+}
+
+/// The object, what it behaves like, and the worker that it lives in, if it does.
+async fn host(object: &ObjectSpec) -> Result<(Hosting, String, Option<Worker>), LoadError> {
+    Ok(match object {
+        ObjectSpec::Native(make) => (Hosting::Native(make()), String::new(), None),
+        ObjectSpec::Worker(spec) => {
+            let (worker, loaded) = Worker::load(spec.clone()).await?;
+            (Hosting::Worker(loaded.interface), loaded.runtime, Some(worker))
+        }
+        ObjectSpec::Nowhere(class) => {
+            let interface = Interface { class: class.clone(), ..Interface::default() };
+            (Hosting::Nowhere(interface), String::new(), None)
+        }
+    })
 }
 
 /// The backup's state, if it is one of that object.

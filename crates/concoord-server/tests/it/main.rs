@@ -38,3 +38,4 @@ mod rebuild;
 mod siege;
 mod tidy;
 mod transfers;
+mod witness;
