@@ -276,6 +276,7 @@ pub struct Status {
     /// Calls that it applied in the last full second.
     pub calls_per_second: u64,
     /// Whether a call would be answered now: there is a leader with a quorum, and it is in touch.
+    /// Of a witness: whether it counts, and follows a leader.
     pub ready: bool,
     /// Why it is not ready, as a sentence for people; empty if it is.
     pub reason: String,

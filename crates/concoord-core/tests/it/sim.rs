@@ -258,7 +258,7 @@ pub(crate) fn members_change(seed: u64) -> World {
     world
 }
 
-fn change(world: &mut World) {
+pub(crate) fn change(world: &mut World) {
     let nodes = world.nodes();
     let node = world.dice.below(nodes as u64) as usize;
     match world.dice.below(8) {

@@ -5,7 +5,7 @@ use concoord_core::view::{Role, View};
 use concoord_core::wire::{Answer, Order, Report, Request, Who};
 
 use crate::sim::{
-    ALWAYS, DURABLE, SECOND, all, befall, cluster, durable_fault, for_seeds, restart_all,
+    ALWAYS, DURABLE, SECOND, all, befall, change, cluster, durable_fault, for_seeds, restart_all,
     settle_and_check,
 };
 use crate::world::disk::End;
@@ -91,6 +91,36 @@ pub(crate) fn durable_faults(seed: u64) -> World {
     restart_all(&mut world);
     settle_and_check(&mut world);
     world
+}
+
+/// The same where members come and go, witnesses too.
+#[test]
+fn members_come_and_go_beside_a_witness() {
+    let expected = all(&[&ALWAYS, &DURABLE, &["witness led", "removed for silence"]]);
+    for_seeds("members_come_and_go_beside_a_witness", &expected, |seed| {
+        let mut world = World::new(seed ^ 0x3175_0000);
+        world.durable = world.dice.chance(70);
+        world.hosted = world.dice.chance(20);
+        world.snapshot_bytes = [1_000, 5_000, 50_000][world.dice.below(3) as usize];
+        world.snapshot_time = [0, SECOND / 20, SECOND / 2][world.dice.below(3) as usize];
+        // The second newcomer is one, too.
+        world.witnesses = [WITNESS, 4].into();
+        cluster(&mut world, 3);
+        for _ in 0..1 + world.dice.below(4) {
+            let calls = 20 + world.dice.below(120) as usize;
+            world.add_client(calls);
+        }
+        for _ in 0..10 + world.dice.below(20) {
+            let end = world.now + world.dice.below(SECOND);
+            world.run_until(end, |_| false);
+            change(&mut world);
+        }
+        if world.durable {
+            restart_all(&mut world);
+        }
+        settle_and_check(&mut world);
+        world
+    });
 }
 
 #[test]
@@ -315,6 +345,30 @@ fn a_witness_counts_once_two_replicas_with_the_object_do() {
             world.said(connection).any(|answer| matches!(answer, Answer::Ordered(Report::Done(_))));
         assert_eq!(done, ends, "{:?}", world.said(connection).collect::<Vec<_>>());
     }
+}
+
+/// An operator may have it count all the same.
+#[test]
+fn a_witness_is_promoted_by_order_beside_one_replica() {
+    let mut world = World::new(6);
+    world.witnesses.insert(1);
+    (world.place(), world.place());
+    world.start(0, vec![]);
+    run(&mut world, SECOND);
+    world.start(1, vec![world.address(0)]);
+    run(&mut world, 3 * SECOND);
+    let connection = world.connection();
+    let promote = Order::Promote(Who::Id(world.id(1)));
+    world.request(0, connection, Request::Order(promote));
+    let limit = world.now + 10 * SECOND;
+    world.run_until(limit, |world| world.has_served(1));
+    assert_eq!(world.role(0, 1), Some(Role::Voter));
+    works(&mut world);
+    // It may leave again, and the other one goes on.
+    world.leave(1);
+    run(&mut world, 3 * SECOND);
+    assert_eq!(voters(&world, 0), 1);
+    works(&mut world);
 }
 
 /// What only a replica with the object can do is not done here, and not asked of it either.

@@ -542,6 +542,8 @@ impl World {
         let voters = view.voters().count();
         let left = view.voters().filter(|voter| voter.id != id).count();
         agreed
+            // Witnesses have nothing to go on with.
+            && view.serving().any(|member| member.id != id)
             && !self.is_up(node)
             && self.is_calm()
             && others.all(|(member, role)| *role == Role::Voter && well(member.id))
