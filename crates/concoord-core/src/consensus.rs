@@ -13,6 +13,7 @@
 mod envelope;
 mod memory;
 mod safety;
+mod witness;
 
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ pub(crate) struct Consensus {
     given: u64,
     /// The state that belongs to the snapshot which the library has taken in.
     arriving: Option<Snapshot>,
+    /// Of a witness: up to where all replicas with an object have the log, as a leader said.
+    held: Option<u64>,
 }
 
 /// Timeouts, in ticks.
@@ -108,7 +111,7 @@ pub(crate) enum Decided {
     /// The payload of an entry; empty for the one that a new leader starts with.
     Entry { index: u64, data: Bytes },
     /// A change of the members; `None` where the library found it impossible.
-    Change(Option<Change>),
+    Change { index: u64, change: Option<Change> },
     /// Everything so far, as a state.
     Snapshot(Snapshot),
 }
@@ -116,7 +119,7 @@ pub(crate) enum Decided {
 impl Decided {
     fn of(mut entry: Entry) -> Self {
         match change_of(&entry) {
-            Some(change) => Self::Change(Some(change)),
+            Some(change) => Self::Change { index: entry.index, change: Some(change) },
             None => Self::Entry { index: entry.index, data: entry.take_data() },
         }
     }
@@ -185,6 +188,8 @@ impl Consensus {
         let config = raft::Config {
             id: id.0,
             election_tick: timing.election,
+            // Room for the patience of a witness, see `settle`.
+            max_election_tick: 3 * timing.election,
             heartbeat_tick: timing.heartbeat,
             applied,
             max_size_per_msg: 4 * ENTRY_BYTES_MAX as u64,
@@ -213,6 +218,7 @@ impl Consensus {
             safety,
             given: applied,
             arriving: None,
+            held: None,
         };
         this.settle();
         this
@@ -294,6 +300,7 @@ impl Consensus {
         }
         if !self.is_leader() || !self.is_short_of_log() {
             self.node.mut_store().withdraw_offer();
+            self.node.mut_store().withdraw_bare();
         }
         if self.leader().is_some() {
             self.hint = None;
@@ -543,7 +550,7 @@ impl Consensus {
         progress.decided.extend(decided.into_iter().map(|entry| self.decide(entry)));
         self.advance_apply();
         let applied = self.node.raft.raft_log.applied;
-        let needed = self.needed();
+        let needed = self.held.or_else(|| self.needed());
         self.node.mut_store().trim(applied, needed);
         self.settle();
     }
@@ -561,7 +568,7 @@ impl Consensus {
         let (to, index) = (message.to, message.get_snapshot().get_metadata().index);
         let mut envelope = Envelope::pack(message);
         if envelope.has_snapshot() {
-            let offer = self.node.store().offered(index).ok_or(to)?;
+            let offer = self.node.store().offered(to, index).ok_or(to)?;
             envelope.put_snapshot(offer.state.clone(), offer.object.clone());
         }
         Ok(envelope)
@@ -597,6 +604,7 @@ impl Consensus {
     }
 
     fn decide(&mut self, entry: Entry) -> Decided {
+        let index = entry.index;
         let Some(change) = change_of(&entry) else { return Decided::of(entry) };
         let change = match self.node.apply_conf_change(&conf_change(&entry)) {
             Ok(mut members) => {
@@ -614,7 +622,7 @@ impl Consensus {
                 None
             }
         };
-        Decided::Change(change)
+        Decided::Change { index, change }
     }
 
     /// The peer that needs a snapshot before it can be sent the log, if one does.
@@ -626,7 +634,7 @@ impl Consensus {
     /// from here on is kept for whoever gets it.
     pub(crate) fn cut(&mut self) -> Cut {
         let index = self.applied();
-        let term = self.node.raft.raft_log.term(index).unwrap_or_default();
+        let term = self.term_at(index);
         self.node.mut_store().hold(index);
         Cut { index, term, members: self.node.store().members.clone() }
     }
@@ -634,7 +642,7 @@ impl Consensus {
     /// The same for an entry that is applied now, while later ones are decided; `view` is that
     /// of there.
     pub(crate) fn cut_at(&mut self, index: u64, view: &View) -> Cut {
-        let term = self.node.raft.raft_log.term(index).unwrap_or_default();
+        let term = self.term_at(index);
         self.node.mut_store().hold(index);
         Cut { index, term, members: members_of(view) }
     }
@@ -675,7 +683,12 @@ impl Consensus {
 
     /// Sending a snapshot to that peer is over.
     pub(crate) fn snapshot_sent(&mut self, to: ReplicaId, arrived: bool) {
-        self.node.mut_store().withdraw_offer();
+        let store = self.node.mut_store();
+        if store.witnesses.contains(&to.0) {
+            store.withdraw_bare();
+        } else {
+            store.withdraw_offer();
+        }
         self.node.report_snapshot(
             to.0,
             if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure },
@@ -767,12 +780,14 @@ impl Consensus {
     }
 
     /// Puts an election timeout of ours in place of the one that the library drew: it follows
-    /// from the seed, the term and the time alone, however often the library draws.
+    /// from the seed, the term and the time alone, however often the library draws. A witness lets
+    /// the others go first.
     fn settle(&mut self) {
         let election = self.timing.election;
         let epoch = self.ticks / (2 * election as u64);
         let mut random = Random(self.random.0 ^ self.node.raft.term.rotate_left(32) ^ epoch);
-        let timeout = election + random.below(election);
+        let patience = if self.held.is_some() { 2 * election } else { election };
+        let timeout = patience + random.below(election);
         self.node.raft.set_randomized_election_timeout(timeout);
     }
 }

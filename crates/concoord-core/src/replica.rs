@@ -9,6 +9,7 @@ mod members;
 mod orders;
 mod peers;
 mod settling;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use self::disk::{Disk, written};
 use self::members::Watch;
 use self::orders::Orders;
 use self::settling::Settling;
+use self::witness::Witness;
 use crate::call::ConnectionId;
 use crate::consensus::{
     Consensus, Cut, Decided, GENESIS, Progress, Random, Recovery, Replayed, Timing,
@@ -232,6 +234,7 @@ pub struct Replica {
     watch: Watch,
     proofs: Proofs,
     orders: Orders,
+    witness: Witness,
     /// What the replicas that it would join stand for, once one said so.
     joins: Option<Standing>,
     /// Those whom a joining replica can ask, or who are of a later view than this one: they are
@@ -309,14 +312,14 @@ impl Replica {
         let mut random = Random(config.seed);
         // Stands for "none": a joiner gets the cluster's with its snapshot.
         let cluster = ClusterId(random.next());
+        let Member { id, durable, witness, .. } = config.member;
+        let mut consensus = Consensus::join(id, timing, random.next(), durable);
+        if witness {
+            consensus.be_witness();
+        }
         Self {
             phase,
-            consensus: Consensus::join(
-                config.member.id,
-                timing,
-                random.next(),
-                config.member.durable,
-            ),
+            consensus,
             machine: Machine::new(
                 hosting,
                 View::first(cluster, config.member.clone(), Branch::default()),
@@ -325,6 +328,7 @@ impl Replica {
             watch: Watch::default(),
             proofs: Proofs::default(),
             orders: Orders::default(),
+            witness: Witness::default(),
             joins: None,
             known: BTreeMap::new(),
             early: BTreeMap::new(),
@@ -397,6 +401,9 @@ impl Replica {
         let view = &this.machine.state.view;
         let seed = Random(*seed).next();
         this.consensus = Consensus::recover(recovery, view, member.id, timing, seed);
+        if this.is_witness() {
+            this.consensus.be_witness();
+        }
         this.keep_log();
         // What it led to besides was for those who were there then.
         this.actions.retain(|action| matches!(action, Action::Worker(_)));
@@ -418,7 +425,8 @@ impl Replica {
             Event::Tick => self.tick(),
             Event::Request(connection, request) => self.request(connection, request),
             Event::Disconnected(connection) => {
-                self.clients.disconnected(connection, self.consensus.is_leader());
+                let leads = self.is_leader();
+                self.clients.disconnected(connection, leads);
                 self.orders.disconnected(connection);
                 self.backups.disconnected(connection);
             }
@@ -489,8 +497,11 @@ impl Replica {
                 break;
             }
         }
+        self.give_view();
         let lags = self.consensus.snapshot_wanted().is_some();
-        if lags || self.is_save_due() || self.backups.are_wanted() {
+        if self.is_witness() {
+            self.shorten_log();
+        } else if lags || self.is_save_due() || self.backups.are_wanted() {
             self.freeze();
         }
         if lags {
@@ -517,7 +528,7 @@ impl Replica {
 
     /// Puts what clients asked for into the log, or sends it to who can.
     fn propose(&mut self) {
-        if self.consensus.is_leader() {
+        if self.is_leader() {
             // What comes after a change must be decided by those who are members then: whoever
             // goes on alone, later, relies on having all that two members decided.
             if self.consensus.is_changing() {
@@ -542,7 +553,7 @@ impl Replica {
                 proposed += commands;
             }
             self.clients.proposed(proposed);
-        } else if let Some(leader) = self.consensus.leader() {
+        } else if let Some(leader) = self.leader() {
             let parts = in_parts(self.clients.forward(self.now));
             self.actions
                 .extend(parts.map(|commands| Action::Send(leader, PeerMessage::Forward(commands))));
@@ -555,10 +566,11 @@ impl Replica {
 
     fn apply(&mut self, decided: Decided) {
         match decided {
-            Decided::Entry { data, .. } if data.is_empty() => {}
+            Decided::Entry { data, .. } if data.is_empty() || self.is_witness() => {}
             Decided::Entry { index, data } => self.apply_entry(index, &data),
-            Decided::Change(change) => {
+            Decided::Change { index, change } => {
                 if let Some(change) = change {
+                    self.note_change(index, &change);
                     self.apply_change(change);
                 }
             }
@@ -686,6 +698,10 @@ impl Replica {
 
     /// Starts a cluster of this replica alone.
     fn bootstrap(&mut self) {
+        if self.is_witness() {
+            self.stop(Err("a witness starts no cluster: name a replica to join".into()));
+            return;
+        }
         let (mut start, mut object) = ((GENESIS, GENESIS), None);
         if let Some(backup) = self.config.restore.take() {
             let own = self.machine.state.view.clone();
@@ -724,7 +740,7 @@ impl Replica {
     /// Sees whether there is another leader than at the last look. If so, what clients wait for
     /// is asked of it again; the session table tells what was decided already.
     fn follow_leader(&mut self) -> bool {
-        let leader = self.consensus.leader().map(|leader| (leader, self.consensus.term()));
+        let leader = self.leader().map(|leader| (leader, self.consensus.term()));
         if leader == self.leader_seen || leader.is_none() {
             return false;
         }
@@ -757,6 +773,9 @@ impl Replica {
         match view.role(me.id) {
             Some(Role::Voter) => {}
             Some(Role::Learner) if me.learner => {}
+            Some(Role::Learner) if me.witness && view.serving().count() < 2 => {
+                return Some("the witness counts once two replicas with the object do".into());
+            }
             Some(Role::Learner) => {
                 return Some("the replica is catching up with its cluster".into());
             }
@@ -765,7 +784,10 @@ impl Replica {
         if let Some(reason) = self.disk_is_slow() {
             return Some(reason);
         }
-        if self.consensus.is_settled_leader() {
+        if let Some(reason) = self.led_by_witness() {
+            return Some(reason);
+        }
+        if self.is_settled_leader() {
             return None;
         }
         match self.consensus.leader() {
@@ -817,7 +839,7 @@ impl Replica {
             term: self.consensus.term(),
             committed: self.consensus.committed(),
             applied: self.machine.finished(applied),
-            digest: self.machine.digest(),
+            digest: if self.is_witness() { 0 } else { self.machine.digest() },
             sessions: self.machine.state.sessions.len() as u64,
             connections: 0,
             calls: self.machine.state.calls,

@@ -62,6 +62,8 @@ pub enum ObjectSpec {
     Native(Box<dyn Fn() -> Box<dyn Object>>, Option<WorkerSpec>),
     /// In a process of its own, which hosts further classes as well.
     Worker(WorkerSpec),
+    /// Nowhere: the replica is a witness, which votes and keeps the log of an object of that class.
+    Nowhere(String),
 }
 
 impl ObjectSpec {
@@ -98,6 +100,7 @@ impl ObjectSpec {
         match self {
             Self::Native(_, worker) => worker.as_ref(),
             Self::Worker(worker) => Some(worker),
+            Self::Nowhere(_) => None,
         }
     }
 }
@@ -167,6 +170,9 @@ pub enum ConfigError {
     /// A backup starts a cluster, and a bootstrap joins one.
     #[error("a backup starts a cluster of its own: name no replica to join")]
     RestoreAndJoin,
+    /// A witness has nothing to start a cluster with.
+    #[error("a witness joins a cluster: name a replica of it to join")]
+    WitnessAlone,
     /// There is no program to start.
     #[error("the worker's command is empty: name the program that hosts the object")]
     NoCommand,
@@ -225,7 +231,12 @@ impl ReplicaConfig {
         times(("election_timeout", self.election_timeout), 3, ("heartbeat", self.heartbeat))?;
         times(("session_timeout", self.session_timeout), 2, ("tick", self.tick))?;
         times(("dead_timeout", self.dead_timeout), 2, ("election_timeout", self.election_timeout))?;
-        self.object.worker().map_or(Ok(()), WorkerSpec::check)
+        match &self.object {
+            ObjectSpec::Nowhere(_) if self.bootstrap.is_empty() && self.names.is_none() => {
+                Err(ConfigError::WitnessAlone)
+            }
+            object => object.worker().map_or(Ok(()), WorkerSpec::check),
+        }
     }
 }
 
@@ -270,6 +281,15 @@ mod tests {
         let mut config = config();
         config.bootstrap = vec![config.advertise];
         assert_eq!(config.check(), Err(ConfigError::OwnBootstrap(config.advertise)));
+    }
+
+    #[test]
+    fn a_witness_joins_others() {
+        let mut config = config();
+        config.object = ObjectSpec::Nowhere("counter.Counter".into());
+        assert_eq!(config.check(), Err(ConfigError::WitnessAlone));
+        config.bootstrap = vec![([127, 0, 0, 1], 14001).into()];
+        assert_eq!(config.check(), Ok(()));
     }
 
     #[test]

@@ -122,7 +122,8 @@ impl Disk {
             return Ok(None);
         };
         let (class, runtime) = (hosting.interface().class.clone(), runtime.to_owned());
-        let who = Who { class, address: config.advertise, runtime };
+        let witness = hosting.witness.is_some();
+        let who = Who { class, address: config.advertise, runtime, witness };
         let (storage, recovered) = Storage::open(folder, who)?;
         self.0 = Some(storage);
         Ok(recovered)
@@ -174,15 +175,7 @@ impl Driver {
     ) -> Result<Self, RunError> {
         let source = listener.local_addr()?.ip();
         let process = own_process();
-        let mut hosting = Hosting { object: None, worker: Vec::new() };
-        let (mut runtime, mut worker) = (String::new(), None);
-        if let Some(spec) = config.object.worker() {
-            let (process, loaded) = Worker::load(spec.clone()).await?;
-            (hosting.worker, runtime, worker) = (loaded.interfaces, loaded.runtime, Some(process));
-        }
-        if let ObjectSpec::Native(make, _) = &config.object {
-            hosting.object = Some(make());
-        }
+        let (hosting, runtime, worker) = host(&config.object).await?;
         let restore = restore.map(|backup| fitting(backup, hosting.interface(), &runtime));
         let restore = restore.transpose()?;
         let recovered = disk.open(config, &hosting, &runtime)?;
@@ -205,6 +198,7 @@ impl Driver {
             process: process.clone(),
             durable,
             learner: config.learner,
+            witness: hosting.witness.is_some(),
             ..Member::new(id, config.advertise)
         };
         let core = Config { bootstrap, restore, runtime, ..core_config(config, member)? };
@@ -410,6 +404,21 @@ async fn look_up(shell: Rc<Shell>, names: Bootstrap) {
         }
         tokio::time::sleep(LOOK_UP_AGAIN).await;
     }
+}
+
+/// What is hosted, what it behaves like, and the worker, if there is one.
+async fn host(object: &ObjectSpec) -> Result<(Hosting, String, Option<Worker>), LoadError> {
+    let mut hosting = match object {
+        ObjectSpec::Native(make, _) => Hosting::native(make()),
+        ObjectSpec::Worker(_) => Hosting::worker(Vec::new()),
+        ObjectSpec::Nowhere(class) => {
+            Hosting::nowhere(Interface { class: class.clone(), ..Interface::default() })
+        }
+    };
+    let Some(spec) = object.worker() else { return Ok((hosting, String::new(), None)) };
+    let (worker, loaded) = Worker::load(spec.clone()).await?;
+    hosting.worker = loaded.interfaces;
+    Ok((hosting, loaded.runtime, Some(worker)))
 }
 
 /// The backup's state, if it is one of that object.

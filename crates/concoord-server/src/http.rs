@@ -161,6 +161,8 @@ fn metrics(status: &Status, usage: Usage) -> String {
     let leads = status.leader == Some(status.replica.id);
     to.gauge("concoord_leader", "1 where this replica leads.", u8::from(leads));
     to.gauge("concoord_ready", "1 where a call would be answered now.", u8::from(status.ready));
+    let witness = u8::from(status.replica.witness);
+    to.gauge("concoord_witness", "1 where none ever is: a witness.", witness);
     to.gauge("concoord_term", "The term of the log.", status.term);
     to.gauge("concoord_committed_index", "The last entry that is decided.", status.committed);
     to.gauge("concoord_applied_index", "The last entry that is applied.", status.applied);

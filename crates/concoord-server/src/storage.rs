@@ -58,6 +58,8 @@ pub struct Who {
     /// What runs the object, for who reads a snapshot; see
     /// [`PeerHello::runtime`](concoord_core::wire::PeerHello::runtime).
     pub runtime: String,
+    /// Whether it keeps the log alone.
+    pub witness: bool,
 }
 
 /// What becomes of what was asked.
@@ -125,6 +127,14 @@ pub enum StorageError {
         theirs: String,
         /// What it would run as.
         ours: String,
+    },
+    /// It holds a log and an object, or a log alone.
+    #[error("{} is of a replica that was started with{} --witness: start it so again, or name another folder by --data-dir", folder.display(), if *witness { "" } else { "out" })]
+    OtherRole {
+        /// The folder.
+        folder: PathBuf,
+        /// Whether it is a witness's.
+        witness: bool,
     },
     /// A later program wrote it.
     #[error("{} is of format {format}, which this program does not know: use the program that wrote it, or a later one", folder.display())]

@@ -624,7 +624,6 @@ impl Session {
             Answer::Parked { sequence } => {
                 self.calls.park(sequence);
                 up.quiet = QUIET;
-                self.stuck = 0;
                 self.route.settled();
                 self.proven(now);
             }

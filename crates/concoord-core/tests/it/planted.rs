@@ -153,6 +153,16 @@ fn an_election_with_a_stale_log_is_found() {
 }
 
 #[test]
+fn a_witness_that_goes_on_alone_is_found() {
+    is_found("witness-alone", &[LOST, LIST, STALE, DIFFER, STUCK], crate::witness::durable_faults);
+}
+
+#[test]
+fn a_witness_that_cuts_what_others_lack_is_found() {
+    is_found("witness-cuts", &[STUCK], crate::witness::cut_and_started_again);
+}
+
+#[test]
 fn two_snapshots_saved_at_once_are_found() {
     is_found("two-saves", &["two snapshots are to be saved at once"], durable);
 }

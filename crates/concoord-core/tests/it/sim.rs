@@ -17,7 +17,7 @@ const SEEDS: u64 = 1_000;
 
 /// Runs many seeds, prints how often everything happened, and demands that what is `expected`
 /// did: a fault that never comes proves nothing.
-fn for_seeds(name: &str, expected: &[&str], run: impl Fn(u64) -> World + Sync) {
+pub(crate) fn for_seeds(name: &str, expected: &[&str], run: impl Fn(u64) -> World + Sync) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("SIM_SEED") {
         Some(seed) => seed..seed + 1,
@@ -65,7 +65,7 @@ fn for_seeds(name: &str, expected: &[&str], run: impl Fn(u64) -> World + Sync) {
 }
 
 /// What happens to every kind of cluster.
-const ALWAYS: [&str; 13] = [
+pub(crate) const ALWAYS: [&str; 13] = [
     "call asked again",
     "elected",
     "failover",
@@ -82,7 +82,7 @@ const ALWAYS: [&str; 13] = [
 ];
 
 /// What happens to those with disks besides.
-const DURABLE: [&str; 10] = [
+pub(crate) const DURABLE: [&str; 10] = [
     "answered when it was safe",
     "damage refused",
     "disk error",
@@ -104,7 +104,7 @@ const CHANGING: [&str; 5] = [
     "went on alone",
 ];
 
-fn all(rows: &[&[&'static str]]) -> Vec<&'static str> {
+pub(crate) fn all(rows: &[&[&'static str]]) -> Vec<&'static str> {
     rows.concat()
 }
 
@@ -273,7 +273,7 @@ pub(crate) fn members_change(seed: u64) -> World {
     world
 }
 
-fn change(world: &mut World) {
+pub(crate) fn change(world: &mut World) {
     let nodes = world.nodes();
     let node = world.dice.below(nodes as u64) as usize;
     match world.dice.below(8) {
@@ -315,7 +315,7 @@ fn any_end(world: &mut World) -> End {
 }
 
 /// Everybody is well again and there.
-fn restart_all(world: &mut World) {
+pub(crate) fn restart_all(world: &mut World) {
     world.heal();
     // Those who are told to stop do so before they are started again.
     let end = world.now + 3 * SECOND;
@@ -341,7 +341,7 @@ fn restart(world: &mut World, node: usize) {
     }
 }
 
-fn durable_fault(world: &mut World) {
+pub(crate) fn durable_fault(world: &mut World) {
     let nodes = world.nodes() as u64;
     let node = world.dice.below(nodes) as usize;
     let other = world.dice.below(nodes) as usize;
@@ -387,7 +387,7 @@ fn durable_fault(world: &mut World) {
 }
 
 /// Lets clients call while fault after fault befalls the cluster, then looks at what they saw.
-fn befall(world: &mut World, replicas: usize, calls_max: u64) {
+pub(crate) fn befall(world: &mut World, replicas: usize, calls_max: u64) {
     for _ in 0..1 + world.dice.below(5) {
         let calls = 20 + world.dice.below(calls_max) as usize;
         world.add_client(calls);

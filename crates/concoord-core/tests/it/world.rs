@@ -116,6 +116,8 @@ pub(crate) struct World {
     pub(crate) durable: bool,
     /// Bytes of log after which they write their state down anew.
     pub(crate) snapshot_bytes: usize,
+    /// Nodes that are witnesses.
+    pub(crate) witnesses: BTreeSet<usize>,
     /// Nodes whose worker can't append an item below zero.
     pub(crate) crashes: BTreeSet<usize>,
     /// Whether clients append such items at times.
@@ -172,6 +174,7 @@ impl World {
             has_sets: false,
             durable: false,
             snapshot_bytes: 20_000,
+            witnesses: BTreeSet::new(),
             crashes: BTreeSet::new(),
             poisoned: false,
             padding: 0,
@@ -354,6 +357,7 @@ impl World {
                 self.start(node, bootstrap);
             }
             Action::Disconnect(connection) => {
+                self.seen("disconnected");
                 self.owner.remove(&connection);
             }
             Action::Watch(id, process) => {

@@ -132,6 +132,7 @@ fn to_json(view: &View, answers: &[Answered<'_>]) -> Json {
             "id": member.id.to_string(),
             "role": role(member, *rank, leader),
             "stays_learner": member.learner,
+            "witness": member.witness,
             "durable": member.durable,
             "answers": answer.is_ok(),
             "ready": answer.as_ref().is_ok_and(|status| status.ready),

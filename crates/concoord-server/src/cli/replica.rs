@@ -80,6 +80,16 @@ pub(super) struct Options {
     /// Stay a learner, which counts in no quorum, until `concoord members promote`
     #[arg(long, requires = "boot")]
     learner: bool,
+    /// Vote and keep the log, but no object: a third vote that takes little memory and no calls
+    #[arg(
+        long,
+        requires = "boot",
+        conflicts_with_all = [
+            "learner", "python", "apply_timeout", "session_timeout", "dead_timeout", "peer_death",
+            "fence_cmd"
+        ]
+    )]
+    witness: bool,
     /// What proves, where two replicas are left, that the other one is dead [default: process]
     #[arg(long, value_enum, value_name = "PROOF")]
     peer_death: Option<PeerDeath>,
@@ -159,10 +169,16 @@ async fn serve(
         });
     };
     let is_serving = Cell::new(false);
+    let witness = matches!(config.object, ObjectSpec::Nowhere(_));
     let serving = || {
         is_serving.set(true);
-        say(format!("REPLICA-{address} connected."));
-        tracing::info!("calls are served at {address}");
+        if witness {
+            say(format!("WITNESS-{address} connected."));
+            tracing::info!("{address} counts, and serves no calls");
+        } else {
+            say(format!("REPLICA-{address} connected."));
+            tracing::info!("calls are served at {address}");
+        }
     };
     let running = driver::run(listener, config, serving, stop);
     let joining = remind(address, boot, &is_serving);
@@ -340,13 +356,7 @@ fn configure(
     bootstrap: Vec<SocketAddr>,
     installed: Option<PathBuf>,
 ) -> ReplicaConfig {
-    let object = ObjectSpec::of(&options.objectname, |classes| {
-        let python = python::choose(options.python.as_deref(), installed.as_deref());
-        let mut spec = WorkerSpec::python(&python, classes);
-        spec.apply_timeout = options.apply_timeout.unwrap_or(spec.apply_timeout);
-        spec
-    });
-    let mut config = ReplicaConfig::new(address, object);
+    let mut config = ReplicaConfig::new(address, object(options, installed));
     config.bootstrap = bootstrap;
     let folder = || PathBuf::from(format!("concoord-{}-{}", address.ip(), address.port()));
     config.data_dir = options.data_dir.clone().or_else(|| options.writetodisk.then(folder));
@@ -359,6 +369,19 @@ fn configure(
         timeout: options.fence_timeout.unwrap_or(FENCE_TIMEOUT),
     });
     config
+}
+
+fn object(options: &Options, installed: Option<PathBuf>) -> ObjectSpec {
+    let classes = &options.objectname;
+    if let Some(class) = classes.first().filter(|_| options.witness) {
+        return ObjectSpec::Nowhere(class.clone());
+    }
+    ObjectSpec::of(classes, |classes| {
+        let python = python::choose(options.python.as_deref(), installed.as_deref());
+        let mut spec = WorkerSpec::python(&python, classes);
+        spec.apply_timeout = options.apply_timeout.unwrap_or(spec.apply_timeout);
+        spec
+    })
 }
 
 #[cfg(test)]

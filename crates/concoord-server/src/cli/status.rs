@@ -49,7 +49,10 @@ pub(super) fn look(
     };
     let answers = ask_all(&view, timeout);
     show(&view, &answers);
-    if answers.iter().any(|(_, _, answer)| answer.as_ref().is_ok_and(|status| status.ready)) {
+    let serves = |(member, _, answer): &Answered<'_>| {
+        !member.witness && answer.as_ref().is_ok_and(|status| status.ready)
+    };
+    if answers.iter().any(serves) {
         return Ok(());
     }
     Err(Failure::new(Exit::NotReady, reason(&first)))
@@ -107,6 +110,7 @@ fn ask_all(view: &View, timeout: Duration) -> Vec<Answered<'_>> {
 
 pub(super) fn role(member: &Member, role: Role, leader: Option<SocketAddr>) -> &'static str {
     match role {
+        Role::Voter if member.witness => "witness",
         Role::Voter if leader == Some(member.address) => "leader",
         Role::Voter => "follower",
         Role::Learner => "learner",
@@ -131,11 +135,11 @@ fn to_text(view: &View, answers: &[Answered<'_>]) -> String {
         match answer {
             Ok(status) => row.extend([
                 status.applied.to_string(),
-                format!("{:016x}", status.digest),
-                grouped(status.sessions),
+                of_object(member, || format!("{:016x}", status.digest)),
+                of_object(member, || grouped(status.sessions)),
                 grouped(status.connections),
-                grouped(status.calls),
-                grouped(status.calls_per_second),
+                of_object(member, || grouped(status.calls)),
+                of_object(member, || grouped(status.calls_per_second)),
                 uptime(status.uptime_ms),
                 status.reason.clone(),
             ]),
@@ -148,6 +152,11 @@ fn to_text(view: &View, answers: &[Answered<'_>]) -> String {
     }
     let class = answers.iter().find_map(|(_, _, answer)| answer.as_ref().ok().map(|s| &*s.class));
     format!("{}  {}\n\n{}", class.unwrap_or("?"), title(view), table(&rows))
+}
+
+/// What a witness has nothing to say of.
+fn of_object(member: &Member, text: impl FnOnce() -> String) -> String {
+    if member.witness { "-".into() } else { text() }
 }
 
 /// Which cluster that is, and how it came to be.
@@ -197,13 +206,14 @@ fn to_json(view: &View, answers: &[Answered<'_>]) -> Json {
                 "address": member.address,
                 "id": member.id.to_string(),
                 "role": role,
+                "witness": member.witness,
                 "ready": status.ready,
                 "reason": status.reason,
                 "view": status.view.as_ref().map(|view| view.number),
                 "term": status.term,
                 "committed": status.committed,
                 "applied": status.applied,
-                "digest": format!("{:016x}", status.digest),
+                "digest": (!member.witness).then(|| format!("{:016x}", status.digest)),
                 "sessions": status.sessions,
                 "connections": status.connections,
                 "calls": status.calls,
@@ -214,6 +224,7 @@ fn to_json(view: &View, answers: &[Answered<'_>]) -> Json {
                 "address": member.address,
                 "id": member.id.to_string(),
                 "role": role,
+                "witness": member.witness,
                 "unreachable": reason,
             }),
         }
@@ -300,6 +311,20 @@ REPLICA          ROLE      APPLIED  DIGEST            SESSIONS  CLIENTS   CALLS 
         assert_eq!(json["leader"], "127.0.0.1:14001");
         assert_eq!(json["members"][2]["unreachable"], "nothing listens there");
         assert_eq!(json["members"][0]["calls"], 12_345);
+    }
+
+    #[test]
+    fn a_witness_says_nothing_of_the_object() {
+        let mut view = view();
+        view.members[1].0.witness = true;
+        let witness = view.members[1].0.clone();
+        let answers = [(&witness, Role::Voter, Ok(status(1, &view)))];
+        let text = to_text(&view, &answers);
+        let row: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(row, ["127.0.0.1:14001", "witness", "12", "-", "-", "0", "-", "-", "1m01s"]);
+        let json = to_json(&view, &answers);
+        assert_eq!(json["members"][0]["role"], "witness");
+        assert_eq!(json["members"][0]["digest"], Json::Null);
     }
 
     #[test]

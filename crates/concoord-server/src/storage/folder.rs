@@ -64,6 +64,8 @@ pub(super) struct Identity {
     pub(super) used: bool,
     /// What the object behaves like; see [`Who::runtime`].
     runtime: String,
+    /// Whether it keeps the log of a witness, which has no object.
+    witness: bool,
     /// Replicas of the cluster that this one is to join again, as long as nothing counts.
     pub(super) rejoin: Vec<SocketAddr>,
 }
@@ -172,6 +174,10 @@ impl Folder {
                 ours: who.address,
             });
         }
+        if identity.used && identity.witness != who.witness {
+            let (folder, witness) = (self.path.clone(), identity.witness);
+            return Err(StorageError::OtherRole { folder, witness });
+        }
         if identity.used && identity.runtime != who.runtime {
             return Err(StorageError::OtherRuntime {
                 folder: self.path.clone(),
@@ -197,6 +203,7 @@ impl Folder {
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             used: false,
             runtime: who.runtime.clone(),
+            witness: who.witness,
             rejoin: rejoin.to_vec(),
         };
         self.write_identity(&identity).map_err(|error| self.failed(error))?;
@@ -309,13 +316,14 @@ fn number(text: &str) -> Option<u64> {
 
 impl Identity {
     pub(super) fn text(&self) -> String {
-        let Self { wal, class, address, created, used, runtime, rejoin } = self;
+        let Self { wal, class, address, created, used, runtime, witness, rejoin } = self;
+        let witness = if *witness { "witness true\n" } else { "" };
         let rejoin: Vec<String> = rejoin.iter().map(SocketAddr::to_string).collect();
         let rejoin = rejoin.join(",");
         let text = format!(
             "ConCoord data folder, format {FORMAT}\n\
              replica {}\ndata {:016x}\nclass {class}\naddress {address}\ncreated {created}\n\
-             used {used}\nruntime {runtime}\nrejoin {rejoin}\n",
+             used {used}\nruntime {runtime}\n{witness}rejoin {rejoin}\n",
             wal.replica, wal.data
         );
         let checksum = crc32c::crc32c(text.as_bytes());
@@ -337,6 +345,7 @@ impl Identity {
             created: field("created")?.parse().ok()?,
             used: field("used")?.parse().ok()?,
             runtime: field("runtime")?.into(),
+            witness: field("witness").is_some(),
             rejoin: field("rejoin")?
                 .split(',')
                 .filter(|address| !address.is_empty())
@@ -360,6 +369,7 @@ mod tests {
             created: 1_795_000_000,
             used: true,
             runtime: "python 3.11".into(),
+            witness: false,
             rejoin: vec![([127, 0, 0, 1], 14001).into(), ([127, 0, 0, 1], 14002).into()],
         }
     }
@@ -379,6 +389,9 @@ mod tests {
                     checksum 7f335671\n";
         assert_eq!(identity().text(), text);
         assert_eq!(Identity::parse(text), Some(identity()));
+        let witness = Identity { witness: true, ..identity() };
+        assert!(witness.text().contains("\nwitness true\nrejoin "));
+        assert_eq!(Identity::parse(&witness.text()), Some(witness));
     }
 
     #[test]

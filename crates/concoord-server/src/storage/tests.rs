@@ -22,6 +22,7 @@ fn who() -> Who {
         class: "bank.Account".into(),
         address: SocketAddr::from(([127, 0, 0, 1], 14000)),
         runtime: "python 3.11".into(),
+        witness: false,
     }
 }
 
@@ -214,6 +215,12 @@ fn a_folder_of_another_replica_or_a_later_program_is_refused() {
         refusal_of(folder.path(), other),
         "DIR holds a bank.Account, not a bank.Vault: start the replica with -o bank.Account, or \
          name another folder by --data-dir"
+    );
+    let other = Who { witness: true, ..who() };
+    assert_eq!(
+        refusal_of(folder.path(), other),
+        "DIR is of a replica that was started without --witness: start it so again, or name \
+         another folder by --data-dir"
     );
     let other = Who { address: SocketAddr::from(([127, 0, 0, 1], 14001)), ..who() };
     assert_eq!(

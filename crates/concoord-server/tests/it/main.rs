@@ -41,3 +41,4 @@ mod responder;
 mod siege;
 mod tidy;
 mod transfers;
+mod witness;

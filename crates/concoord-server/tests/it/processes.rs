@@ -142,7 +142,9 @@ impl Replica {
     /// Waits until it says that it serves.
     pub(crate) fn serves(self) -> Self {
         let line = self.said.recv_timeout(SOON).expect("it serves soon");
-        assert_eq!(line, format!("REPLICA-{} connected.", self.address));
+        let witness = self.command.iter().any(|option| option == "--witness");
+        let role = if witness { "WITNESS" } else { "REPLICA" };
+        assert_eq!(line, format!("{role}-{} connected.", self.address));
         self
     }
 

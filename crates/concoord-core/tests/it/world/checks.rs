@@ -107,13 +107,13 @@ impl World {
         if let Some(term) = elected {
             let other = *self.checks.leaders.entry((view.cluster, term)).or_insert(id);
             assert_eq!(other, id, "two leaders in term {term}\n{}", self.stuck());
-            self.seen("elected");
+            self.seen(if status.replica.witness { "witness led" } else { "elected" });
             if self.checks.last_leader.replace(id).is_some_and(|before| before != id) {
                 self.seen("failover");
             }
         }
         // Where a worker has yet to run calls, it may have run others already.
-        if due && status.applied == applied {
+        if due && status.applied == applied && !status.replica.witness {
             let (digest, other) = *self
                 .checks
                 .digests

@@ -208,6 +208,11 @@ impl Disk {
     }
 
     /// How far the log is safe here.
+    /// The entry that the log begins after.
+    pub(super) fn first(&self) -> u64 {
+        self.snapshots.keys().next_back().copied().unwrap_or_default()
+    }
+
     pub(super) fn last(&self) -> u64 {
         self.known.last.max(self.known.snapshot)
     }

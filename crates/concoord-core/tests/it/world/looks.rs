@@ -64,6 +64,20 @@ impl World {
         there.replica.as_ref().is_some_and(|replica| replica.status().leader == Some(there.id))
     }
 
+    pub(crate) fn lineage(&self, node: usize) -> u64 {
+        self.view_of(node).map_or(0, |view| view.lineage)
+    }
+
+    /// Why the replica there is not ready, if it is not.
+    pub(crate) fn reason(&self, node: usize) -> String {
+        self.nodes[node].replica.as_ref().unwrap().status().reason
+    }
+
+    /// Where the log on that node's disk begins, and where it ends.
+    pub(crate) fn log_on_disk(&self, node: usize) -> (u64, u64) {
+        (self.nodes[node].disk.first(), self.nodes[node].disk.last())
+    }
+
     pub(crate) fn sessions(&self, node: usize) -> u64 {
         self.nodes[node].replica.as_ref().unwrap().status().sessions
     }
@@ -94,6 +108,10 @@ impl World {
         }
         let voters = view.voters().count();
         let left = view.voters().filter(|voter| voter.id != id && awake(voter.id)).count();
+        // A witness goes on with nothing.
+        if !view.serving().any(|member| member.id != id && awake(member.id)) {
+            return false;
+        }
         // Changes of the members that are under way are on the log of the leader alone, maybe.
         let quiet = agreed
             && view.members.len() == voters
@@ -119,6 +137,8 @@ impl World {
         let left = view.voters().filter(|voter| voter.id != id).count();
         let voters = left + usize::from(view.member(id).is_some());
         agreed
+            // Witnesses have nothing to go on with.
+            && view.serving().any(|member| member.id != id)
             && !self.is_up(node)
             && self.is_calm()
             && others.all(|(member, role)| *role == Role::Voter && well(member.id))
@@ -156,6 +176,9 @@ impl World {
             .filter_map(|(at, node)| {
                 let status = node.replica.as_ref()?.status();
                 status.view.as_ref()?.role(status.replica.id)?;
+                if status.replica.witness {
+                    return None;
+                }
                 Some((status.applied, status.digest, at))
             })
             .collect()
@@ -170,7 +193,10 @@ impl World {
 
     /// The list at the replica that has applied the most.
     pub(crate) fn list(&self) -> Vec<i64> {
-        let applied = |node: &&Node| node.replica.as_ref().map(|replica| replica.status().applied);
+        let applied = |node: &&Node| {
+            let status = node.replica.as_ref().map(Replica::status)?;
+            (!status.replica.witness).then_some(status.applied)
+        };
         self.nodes.iter().max_by_key(applied).unwrap().list.lock().unwrap().clone()
     }
 }

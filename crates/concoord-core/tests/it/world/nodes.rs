@@ -57,9 +57,13 @@ impl World {
         }
         let there = &mut self.nodes[node];
         let (durable, learner) = (self.durable, there.learner);
-        let member = Member { process, durable, learner, ..Member::new(id, there.address) };
+        let witness = self.witnesses.contains(&node);
+        let member =
+            Member { process, durable, learner, witness, ..Member::new(id, there.address) };
         there.list = Arc::default();
-        let hosting = if self.hosted {
+        let hosting = if witness {
+            Hosting::nowhere(LIST.clone())
+        } else if self.hosted {
             Hosting::worker(vec![LIST.clone()])
         } else {
             Hosting::native(Box::new(List(Arc::clone(&there.list))))
