@@ -755,6 +755,7 @@ impl Replica {
             uptime_ms: self
                 .started
                 .map_or(0, |started| u64::try_from((self.now - started).as_millis()).unwrap_or(0)),
+            names: String::new(),
         }
     }
 

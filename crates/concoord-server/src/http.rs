@@ -216,6 +216,7 @@ mod tests {
             ready,
             reason: if ready { "" } else { "no quorum: 1 of 2 voters answers" }.into(),
             uptime_ms: 10,
+            names: String::new(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::RangedI64ValueParser;
 use concoord_core::durable::Snapshot;
 use concoord_core::limits::FENCE_TIMEOUT;
 use concoord_core::snapshot::About;
@@ -21,6 +22,7 @@ use crate::config::{ObjectSpec, ReplicaConfig, WorkerSpec};
 use crate::driver::{self, RunError};
 use crate::fence::FenceSpec;
 use crate::logging::{self, Logging};
+use crate::names::domain;
 
 /// The ports that a replica tries if it is given none.
 const PORTS: std::ops::RangeInclusive<u16> = 14000..=15000;
@@ -85,12 +87,26 @@ pub(super) struct Options {
     /// How long that command may take [default: 30]
     #[arg(long, value_parser = seconds, value_name = "SECONDS", requires = "fence_cmd")]
     fence_timeout: Option<Duration>,
-
-    // Part of the usage that the tutorial gives: known, so that they are refused with a reason.
-    #[arg(short = 'n', long, hide = true)]
+    /// Domain under which clients find the replicas
+    #[arg(short = 'n', long, value_name = "DOMAIN", value_parser = domain)]
     domainname: Option<String>,
-    #[arg(short, long, hide = true)]
+    /// Keep the domain's records in Amazon Route 53 up to date
+    #[arg(short, long, requires = "domainname")]
     route53: bool,
+    /// The id of the hosted zone there [default: the public one that the domain is in]
+    #[arg(long, value_name = "ID", requires = "route53")]
+    hosted_zone: Option<String>,
+    /// Seconds that resolvers may keep the records [default: 5]
+    #[arg(long, value_name = "SECONDS", requires = "domainname", value_parser = ttl())]
+    dns_ttl: Option<u32>,
+}
+
+/// How long resolvers may keep a record, in seconds: views change.
+pub(super) const DNS_TTL: u32 = 5;
+
+/// A day at most.
+pub(super) fn ttl() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=86_400)
 }
 
 /// What proves that a peer is dead.
@@ -233,14 +249,16 @@ impl Signals {
 }
 
 fn refuse_what_is_not_there(options: &Options) -> Result<(), Failure> {
-    let sentence = if options.domainname.is_some() {
-        "-n: this version has no name server; give clients the replicas' addresses"
-    } else if options.route53 {
-        "-r: this version does not update Route 53; give clients the replicas' addresses"
-    } else {
-        return Ok(());
-    };
-    Err(Failure::usage(sentence))
+    if options.route53 && !cfg!(feature = "route53") {
+        let text = "-r: this program was built without Route 53: build it with the feature route53";
+        return Err(Failure::usage(text));
+    }
+    if options.domainname.is_some() && !options.route53 {
+        let text = "-n: this version has no name server; give clients the replicas' addresses, or \
+                    keep the domain in Route 53 with -r";
+        return Err(Failure::usage(text));
+    }
+    Ok(())
 }
 
 /// The address asked for, else the one that this host's name stands for, else loopback.
@@ -339,6 +357,11 @@ fn configure(
         command,
         timeout: options.fence_timeout.unwrap_or(FENCE_TIMEOUT),
     });
+    #[cfg(feature = "route53")]
+    if let Some(domain) = options.domainname.clone().filter(|_| options.route53) {
+        let (hosted_zone, ttl) = (options.hosted_zone.clone(), options.dns_ttl.unwrap_or(DNS_TTL));
+        config.route53 = Some(crate::Route53Spec { domain, hosted_zone, ttl });
+    }
     config
 }
 
