@@ -131,7 +131,8 @@ async fn check(place: &Place, ttl: u32, wanted: &Wanted) -> Result<(), Failure> 
 
 async fn sync(place: &Place, ttl: u32, wanted: &Wanted) -> Result<(), Failure> {
     let (api, spec) = (Api::new(), spec(place, ttl));
-    let (changes, taken) = route53::sync(&api, &spec, &mut None, wanted).await.map_err(failure)?;
+    let (changes, taken) =
+        route53::sync(&api, &spec, &mut None, wanted, true).await.map_err(failure)?;
     done(&api, place, &changes, taken).await
 }
 

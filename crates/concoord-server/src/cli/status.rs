@@ -9,7 +9,7 @@ use concoord_core::view::{Cause, Member, Role, View};
 use serde_json::{Value as Json, json};
 
 use super::exit::{Exit, Failure};
-use super::output::{grouped, say, say_json, table};
+use super::output::{grouped, harmless, say, say_json, table};
 use super::{BOOTSTRAP, seconds};
 use crate::date::utc;
 
@@ -151,7 +151,7 @@ fn to_text(view: &View, answers: &[Answered<'_>]) -> String {
     let class = answers.iter().find_map(|(_, _, answer)| answer.as_ref().ok().map(|s| &*s.class));
     let named = |(member, _, answer): &Answered<'_>| {
         let names = &answer.as_ref().ok()?.names;
-        (!names.is_empty()).then(|| format!("\n{}: {names}", member.address))
+        (!names.is_empty()).then(|| format!("\n{}: {}", member.address, harmless(names)))
     };
     let names: String = answers.iter().filter_map(named).collect();
     let names = if names.is_empty() { names } else { format!("\n{names}") };

@@ -11,13 +11,16 @@ mod credentials;
 pub(crate) mod file;
 mod http;
 mod keeper;
+mod problem;
 mod records;
 mod sign;
 mod wanted;
+mod xml;
 
-pub(crate) use api::{Api, Problem, Taken};
+pub(crate) use api::{Api, Taken};
 pub(crate) use credentials::{ID, KEY};
 pub(crate) use keeper::{Keeper, find_zone, sync};
+pub(crate) use problem::Problem;
 pub(crate) use records::{Change, Mark, changes};
 pub(crate) use wanted::Wanted;
 

@@ -8,6 +8,7 @@
     reason = "a test that can't go on should stop"
 )]
 
+mod aws;
 mod backups;
 mod calls;
 #[path = "../torture/checker.rs"]
@@ -35,6 +36,7 @@ mod processes;
 #[path = "../torture/random.rs"]
 mod random;
 mod rebuild;
+mod route53;
 mod siege;
 mod tidy;
 mod transfers;

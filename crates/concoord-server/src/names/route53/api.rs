@@ -7,19 +7,18 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use hyper::{Method, StatusCode, Uri};
-use roxmltree::{Document, Node, ParsingOptions};
+use hyper::{Method, Uri};
+use roxmltree::Node;
 
-use super::credentials::{CredentialsError, find, variable};
+use super::credentials::{find, variable};
 use super::http::{HttpError, Reply, send};
-use super::records::{Change, InTheWay, RecordSet, mark_name, service_name, targets_name};
+use super::problem::{Problem, problem};
+use super::records::{Change, RecordSet, mark_name, service_name, targets_name};
 use super::sign::{Scope, Unsigned, query, sign};
+use super::xml::{child, children, parsed, text};
 
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Elements, attributes and texts of a reply: a page has fewer than ten thousand.
-const NODES_MAX: u32 = 200_000;
 
 /// Records that are asked for at once: the most that Route 53 gives.
 const PAGE: &str = "300";
@@ -29,101 +28,6 @@ const PAGES_MAX: usize = 1000;
 
 const VERSION: &str = "/2013-04-01";
 const NAMESPACE: &str = "https://route53.amazonaws.com/doc/2013-04-01/";
-
-/// Why Route 53 does not have our records yet.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Problem {
-    /// Who we are is not known to us.
-    #[error(transparent)]
-    Credentials(#[from] CredentialsError),
-    /// AWS does not know the key's id.
-    #[error(
-        "AWS does not know the key id ({0}): give another one by `concoord route53id`, or by \
-         whatever else names it here"
-    )]
-    UnknownId(String),
-    /// The key is not that of the id.
-    #[error(
-        "AWS does not take the signature ({0}): give the secret key again by `concoord route53key \
-         -`, and check this host's clock"
-    )]
-    WrongKey(String),
-    /// Temporary keys whose time is over.
-    #[error("AWS says that the keys have expired ({0}): renew them, and check this host's clock")]
-    Expired(String),
-    /// The keys are good, for something else.
-    #[error(
-        "these keys may not do that ({0}): allow their user route53:ListHostedZonesByName, and for \
-         the zone route53:ListResourceRecordSets, route53:ChangeResourceRecordSets, \
-         route53:GetHostedZone, and route53:GetChange"
-    )]
-    Denied(String),
-    /// There is no zone to keep records in.
-    #[error(
-        "Route 53 has no public hosted zone for {0}: create one in the AWS console, or name the \
-         one to use with --hosted-zone"
-    )]
-    NoZone(String),
-    /// There are several.
-    #[error("Route 53 has several hosted zones named {0} ({1}): name one with --hosted-zone")]
-    SeveralZones(String, String),
-    /// The zone that was named is another domain's.
-    #[error(
-        "the hosted zone {id} is that of {zone}, in which {domain} can't be: name another one with --hosted-zone"
-    )]
-    OtherZone {
-        /// The zone's id.
-        id: String,
-        /// The domain that it is of.
-        zone: String,
-        /// The domain that we keep.
-        domain: String,
-    },
-    /// Somebody's record is in the way.
-    #[error(transparent)]
-    InTheWay(#[from] InTheWay),
-    /// The account makes more requests than it may.
-    #[error("Route 53 has this account wait, since it makes too many requests; trying on")]
-    Throttled,
-    /// Another change of the zone is under way.
-    #[error("Route 53 is still busy with another change of the zone; trying on")]
-    Busy,
-    /// The records are not those that were read.
-    #[error("somebody else has changed the records at the same time ({0}); trying on")]
-    Changed(String),
-    /// A later leader has written them.
-    #[error("Route 53 has the records of a later leader ({0}); this one leaves them alone")]
-    Later(String),
-    /// No reply.
-    #[error("Route 53 can't be reached ({0}); trying on. Check this host's way to the internet")]
-    Unreachable(#[from] HttpError),
-    /// Not its day.
-    #[error("Route 53 has a problem of its own ({0}); trying on")]
-    Unwell(String),
-    /// Nothing that we understand.
-    #[error(
-        "what answers is not Route 53 ({0}): check AWS_ENDPOINT_URL and what is between here and AWS"
-    )]
-    Strange(String),
-    /// All else.
-    #[error("Route 53 refuses that: {0}")]
-    Refused(String),
-}
-
-impl Problem {
-    /// Whether waiting may be all that it takes.
-    pub(crate) const fn passes(&self) -> bool {
-        matches!(
-            self,
-            Self::Throttled
-                | Self::Busy
-                | Self::Changed(_)
-                | Self::Unreachable(_)
-                | Self::Unwell(_)
-                | Self::Strange(_)
-        )
-    }
-}
 
 /// The id of a zone, as `Z1D633PJN98FT9`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -375,75 +279,6 @@ struct Page {
     next: Option<Start>,
 }
 
-/// What a reply that is none of success means.
-fn problem(reply: &Reply) -> Problem {
-    let code = text_of(&reply.body, "Code");
-    let message = text_of(&reply.body, "Message").or_else(|| code.clone());
-    let message = message.unwrap_or_else(|| reply.status.to_string());
-    // What AWS says is quoted within a sentence.
-    let mut message: String = message.trim().chars().take(300).collect();
-    message.retain(|c| !c.is_control());
-    match code.as_deref().unwrap_or_default() {
-        "Throttling"
-        | "ThrottlingException"
-        | "TooManyRequestsException"
-        | "RequestLimitExceeded" => Problem::Throttled,
-        "PriorRequestNotComplete" => Problem::Busy,
-        "InvalidClientTokenId" | "UnrecognizedClientException" | "InvalidAccessKeyId" => {
-            Problem::UnknownId(message)
-        }
-        "SignatureDoesNotMatch" | "InvalidSignatureException" | "IncompleteSignature" => {
-            Problem::WrongKey(message)
-        }
-        "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" | "RequestTimeTooSkewed" => {
-            Problem::Expired(message)
-        }
-        "NoSuchHostedZone" => Problem::NoZone(format!("that id ({message})")),
-        "InvalidChangeBatch" => Problem::Changed(message),
-        _ if reply.status == StatusCode::TOO_MANY_REQUESTS => Problem::Throttled,
-        _ if reply.status.is_server_error() => Problem::Unwell(message),
-        _ if reply.status == StatusCode::FORBIDDEN => Problem::Denied(message),
-        "" => Problem::Strange(reply.status.to_string()),
-        "AccessDenied" | "AccessDeniedException" => Problem::Denied(message),
-        _ => Problem::Refused(message),
-    }
-}
-
-/// What a reply's XML says, if it says it.
-fn parsed<T>(reply: &Reply, read: impl FnOnce(Node<'_, '_>) -> Option<T>) -> Result<T, Problem> {
-    with_root(&reply.body, read)
-        .flatten()
-        .ok_or_else(|| Problem::Strange("its reply is none of Route 53's".into()))
-}
-
-/// The text of the first element of that name in some XML.
-pub(crate) fn text_of(xml: &[u8], tag: &str) -> Option<String> {
-    with_root(xml, |root| {
-        let found = root.descendants().find(|node| node.tag_name().name() == tag)?;
-        found.text().map(str::to_owned)
-    })
-    .flatten()
-}
-
-fn with_root<T>(xml: &[u8], read: impl FnOnce(Node<'_, '_>) -> T) -> Option<T> {
-    let text = std::str::from_utf8(xml).ok()?;
-    let options = ParsingOptions { nodes_limit: NODES_MAX, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(text, options).ok()?;
-    Some(read(document.root_element()))
-}
-
-fn child<'a, 'input>(node: Node<'a, 'input>, tag: &str) -> Option<Node<'a, 'input>> {
-    children(node).find(|child| child.tag_name().name() == tag)
-}
-
-fn children<'a, 'input>(node: Node<'a, 'input>) -> impl Iterator<Item = Node<'a, 'input>> {
-    node.children().filter(Node::is_element)
-}
-
-fn text<'a>(node: Node<'a, '_>, tag: &str) -> Option<&'a str> {
-    child(node, tag)?.text().map(str::trim)
-}
-
 fn name(node: Node<'_, '_>) -> Option<String> {
     text(node, "Name").map(plain_name)
 }
@@ -497,10 +332,12 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hyper::StatusCode;
+
     use super::*;
 
-    fn reply(status: u16, body: impl Into<Bytes>) -> Reply {
-        Reply { status: StatusCode::from_u16(status).unwrap(), body: body.into() }
+    fn reply(body: impl Into<Bytes>) -> Reply {
+        Reply { status: StatusCode::OK, body: body.into() }
     }
 
     #[test]
@@ -512,7 +349,7 @@ mod tests {
             <ResourceRecordSet><Name>a.com.</Name><Type>A</Type><AliasTarget><DNSName>b.com.\
             </DNSName></AliasTarget></ResourceRecordSet>\
             </ResourceRecordSets></R>";
-        let sets = parsed(&reply(200, xml), |root| {
+        let sets = parsed(&reply(xml), |root| {
             children(child(root, "ResourceRecordSets")?).map(record_set).collect::<Option<Vec<_>>>()
         });
         let [text, alias] = &sets.unwrap()[..] else { panic!("two sets") };
@@ -522,42 +359,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_is_what_is_meant() {
-        let error = |code: &str| {
-            format!(
-                "<ErrorResponse><Error><Code>{code}</Code><Message>m\n</Message></Error></ErrorResponse>"
-            )
-        };
-        let of = |status, code: &str| problem(&reply(status, error(code)));
-        assert!(matches!(of(403, "InvalidClientTokenId"), Problem::UnknownId(_)));
-        assert!(matches!(of(403, "SignatureDoesNotMatch"), Problem::WrongKey(_)));
-        assert!(matches!(of(403, "ExpiredToken"), Problem::Expired(_)));
-        assert!(matches!(of(403, "AccessDenied"), Problem::Denied(_)));
-        assert!(matches!(of(403, "MissingAuthenticationToken"), Problem::Denied(_)));
-        assert!(matches!(of(404, "NoSuchHostedZone"), Problem::NoZone(_)));
-        assert!(matches!(of(400, "Throttling"), Problem::Throttled));
-        assert!(matches!(of(429, "Whatever"), Problem::Throttled));
-        assert!(matches!(of(400, "PriorRequestNotComplete"), Problem::Busy));
-        assert!(matches!(of(400, "InvalidChangeBatch"), Problem::Changed(_)));
-        assert!(matches!(of(503, "ServiceUnavailable"), Problem::Unwell(_)));
-        assert!(matches!(of(400, "InvalidInput"), Problem::Refused(message) if message == "m"));
-        assert!(matches!(problem(&reply(502, "<html>")), Problem::Unwell(_)));
-        assert!(matches!(problem(&reply(404, "not here")), Problem::Strange(_)));
-    }
-
-    #[test]
     fn what_is_no_reply_of_route_53_harms_nobody() {
         let deep = "<a>".repeat(1 << 20);
         let many = format!("<a>{}</a>", "<b/>".repeat(1 << 20));
         let bomb = "<!DOCTYPE a [<!ENTITY b 'bbbbbbbb'>]><a>&b;</a>";
         for body in ["", "<html>", "\u{0}", "<a/>", bomb, &deep, &many] {
-            let read = parsed(&reply(200, body.to_owned()), taken);
+            let read = parsed(&reply(body.to_owned()), taken);
             assert!(matches!(read, Err(Problem::Strange(_))));
         }
-        assert!(parsed(&reply(200, &b"\xff\xfe"[..]), taken).is_err());
+        assert!(parsed(&reply(&b"\xff\xfe"[..]), taken).is_err());
         // What becomes part of a path is what may be there.
         let body = "<R><ChangeInfo><Id>/change/../x</Id><Status>PENDING</Status></ChangeInfo></R>";
-        assert!(parsed(&reply(200, body), taken).is_err());
+        assert!(parsed(&reply(body), taken).is_err());
         for id in ["", "/hostedzone/", "Z1/../x", "Z1?", &"Z".repeat(33)] {
             assert_eq!(ZoneId::parse(id), None, "{id}");
         }

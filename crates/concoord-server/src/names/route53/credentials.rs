@@ -15,10 +15,10 @@ use serde_json::Value as Json;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::api::text_of;
 use super::file::{KeyFile, Sections, read};
 use super::http::{HttpError, send};
 use super::sign::{Credentials, query};
+use super::xml::text_of;
 
 /// How long the metadata service, or that of a container, may take: both are on this host.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(2);

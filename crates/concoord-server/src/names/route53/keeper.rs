@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::Route53Spec;
-use super::api::{Api, Problem, Taken, ZoneId};
+use super::api::{Api, Taken, ZoneId};
+use super::problem::Problem;
 use super::records::{Change, Mark, changes};
 use super::wanted::Wanted;
 use crate::driver;
@@ -24,7 +25,7 @@ use crate::driver;
 const SETTLE: Duration = Duration::from_millis(300);
 
 /// How long a follower leaves it to the leader.
-const GRACE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(15);
 
 /// How often records that are right are looked at again: somebody may have changed them.
 const RECHECK: Duration = Duration::from_secs(600);
@@ -158,7 +159,7 @@ impl Keeping {
         }
         let (mut attempts, mut was_passing) = (0, true);
         loop {
-            match self.sync(&wanted).await {
+            match self.sync(&wanted, leads).await {
                 Ok(taken) => {
                     attempts = 0;
                     self.succeeded(&wanted.mark);
@@ -179,8 +180,8 @@ impl Keeping {
         }
     }
 
-    async fn sync(&mut self, wanted: &Wanted) -> Result<Option<Taken>, Problem> {
-        let synced = sync(&self.api, &self.spec, &mut self.zone, wanted).await;
+    async fn sync(&mut self, wanted: &Wanted, insists: bool) -> Result<Option<Taken>, Problem> {
+        let synced = sync(&self.api, &self.spec, &mut self.zone, wanted, insists).await;
         if matches!(synced, Err(Problem::NoZone(_))) {
             // It may have been made anew, under another id.
             self.zone = None;
@@ -239,18 +240,23 @@ impl Keeping {
 }
 
 /// Has the records be those: reads, compares, and changes what differs, at once or not at all.
+/// Who does not insist leaves records alone that somebody has written for the same view and term.
 /// Says what it changed.
 pub(crate) async fn sync(
     api: &Api,
     spec: &Route53Spec,
     zone: &mut Option<ZoneId>,
     wanted: &Wanted,
+    insists: bool,
 ) -> Result<(Vec<Change>, Option<Taken>), Problem> {
     let zone = find_zone(api, spec, zone).await?;
     let there = api.records(&zone, &spec.domain).await?;
     if let Some(mark) = Mark::among(&there, &spec.domain) {
         if wanted.mark.is_before(&mark) {
             return Err(Problem::Later(mark.to_string()));
+        }
+        if mark == wanted.mark && !insists {
+            return Ok((Vec::new(), None));
         }
         if mark.cluster != wanted.mark.cluster {
             tracing::warn!(
