@@ -5,8 +5,9 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 
 use crate::aws::{
@@ -200,7 +201,7 @@ fn whatever_aws_does_is_said_and_calls_go_on() {
         (Answer::Flood, "sent more than 4194304 bytes"),
         (Answer::Hang, "gave no reply in 15s"),
     ];
-    let started = cases.map(|(answer, sentence)| {
+    let mut started = cases.map(|(answer, sentence)| {
         let aws = Aws::start(move |_, _| answer.clone());
         let host = Host::with(environment(aws.address));
         (host.start(&KEEPS), sentence, aws)
@@ -215,6 +216,12 @@ fn whatever_aws_does_is_said_and_calls_go_on() {
         load.goes_on();
     }
     assert_eq!(load.stop().unknown, 0);
+    // Nor does one wait for AWS that is told to stop.
+    let (hangs, ..) = &mut started.last_mut().unwrap();
+    let before = Instant::now();
+    hangs.signal(Signal::TERM);
+    assert_eq!(hangs.ends(), 0);
+    assert!(before.elapsed() < Duration::from_secs(10));
 }
 
 /// Passes all on to moto's server but what `answer` answers itself.
