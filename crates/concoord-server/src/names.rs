@@ -21,7 +21,8 @@ impl Names {
         Ok(Self { keeper: config.route53.as_ref().map(route53::Keeper::start).transpose()? })
     }
 
-    /// Has them follow how the replica is. Called now and again; never waits.
+    /// Has them follow how the replica is. Called now and again; never waits. The status needs no
+    /// digest.
     pub(crate) fn follow(&self, status: impl FnOnce() -> Status) {
         if let Some(keeper) = &self.keeper {
             keeper.follow(&status());
