@@ -86,7 +86,7 @@ pub async fn run(
     let mut bootstrap = config.bootstrap.clone();
     let mut restore = config.restore.take();
     let mut disk = Disk::default();
-    let names = Rc::new(Names::start(&config)?);
+    let names = Rc::new(Names::start(&mut config)?);
     loop {
         let driver = tokio::select! {
             driver = Driver::start(&listener, &config, &names, &mut disk, bootstrap, restore.take()) => driver?,
@@ -201,6 +201,7 @@ impl Driver {
                 process: process.clone(),
                 durable,
                 learner: config.learner,
+                domain: names.domain.clone(),
                 ..Member::new(id, config.advertise)
             },
             bootstrap,
@@ -351,6 +352,8 @@ impl Driver {
             Action::Persist(persist) => disk.storage().persist(persist),
             Action::Save(snapshot) => disk.storage().save(snapshot),
             Action::Serving => {
+                // Whoever hears that calls are served may ask for names at once.
+                shell.names.follow(|| shell.status());
                 if let Some(serving) = serving.take() {
                     serving();
                 }

@@ -33,6 +33,8 @@ mod worker;
 pub use config::{ConfigError, ObjectSpec, ReplicaConfig, WorkerSpec};
 pub use driver::{RunError, run, runtime};
 pub use fence::FenceSpec;
+#[cfg(feature = "dns")]
+pub use names::dns::{BindError, DnsSockets, DnsSpec};
 #[cfg(feature = "route53")]
 pub use names::route53::Route53Spec;
 pub use worker::LoadError;

@@ -6,46 +6,91 @@ use concoord_core::wire::Status;
 
 use crate::config::ReplicaConfig;
 
+#[cfg(feature = "dns")]
+pub(crate) mod dns;
 #[cfg(feature = "route53")]
 pub(crate) mod route53;
+#[cfg(feature = "dns")]
+pub(crate) mod zone;
 
-/// All that a replica keeps of names, whichever incarnation of it.
-pub(crate) struct Names {
-    #[cfg(feature = "route53")]
-    keeper: Option<route53::Keeper>,
+/// What keeps names as the replica is.
+trait Follower {
+    /// Learns how the replica is. Never waits. The status needs no digest.
+    fn follow(&self, status: &Status);
+
+    /// How it is, as a sentence for people; empty if there is nothing to say.
+    fn state(&self) -> String;
+}
+
+#[cfg(feature = "dns")]
+impl Follower for dns::NameServer {
+    fn follow(&self, status: &Status) {
+        self.follow(status);
+    }
+
+    fn state(&self) -> String {
+        self.state()
+    }
 }
 
 #[cfg(feature = "route53")]
-impl Names {
-    pub(crate) fn start(config: &ReplicaConfig) -> io::Result<Self> {
-        Ok(Self { keeper: config.route53.as_ref().map(route53::Keeper::start).transpose()? })
+impl Follower for route53::Keeper {
+    fn follow(&self, status: &Status) {
+        self.follow(status);
     }
 
-    /// Has them follow how the replica is. Called now and again; never waits. The status needs no
-    /// digest.
+    fn state(&self) -> String {
+        self.state()
+    }
+}
+
+/// All that a replica keeps of names, whichever incarnation of it.
+#[derive(Default)]
+pub(crate) struct Names {
+    /// The domain that the replica answers DNS queries for, for its peers to know.
+    pub(crate) domain: Option<String>,
+    followers: Vec<Box<dyn Follower>>,
+}
+
+impl Names {
+    /// Takes from the configuration what is for the names.
+    #[cfg_attr(
+        not(any(feature = "dns", feature = "route53")),
+        expect(
+            unused_variables,
+            unused_mut,
+            clippy::unnecessary_wraps,
+            reason = "nothing follows"
+        )
+    )]
+    pub(crate) fn start(config: &mut ReplicaConfig) -> io::Result<Self> {
+        let mut names = Self::default();
+        #[cfg(feature = "dns")]
+        if let Some(spec) = config.dns.take() {
+            names.domain = Some(spec.domain.clone());
+            names.followers.push(Box::new(dns::NameServer::start(spec)?));
+        }
+        #[cfg(feature = "route53")]
+        if let Some(spec) = &config.route53 {
+            names.followers.push(Box::new(route53::Keeper::start(spec)?));
+        }
+        Ok(names)
+    }
+
+    /// Has them follow how the replica is. Called now and again.
     pub(crate) fn follow(&self, status: impl FnOnce() -> Status) {
-        if let Some(keeper) = &self.keeper {
-            keeper.follow(&status());
+        if !self.followers.is_empty() {
+            let status = status();
+            self.followers.iter().for_each(|follower| follower.follow(&status));
         }
     }
 
     /// How they are, as a sentence for people; empty if there is nothing to say.
     pub(crate) fn state(&self) -> String {
-        self.keeper.as_ref().map(route53::Keeper::state).unwrap_or_default()
-    }
-}
-
-#[cfg(not(feature = "route53"))]
-#[expect(clippy::unused_self, reason = "as above, with nothing to follow")]
-impl Names {
-    pub(crate) const fn start(_: &ReplicaConfig) -> io::Result<Self> {
-        Ok(Self {})
-    }
-
-    pub(crate) fn follow(&self, _: impl FnOnce() -> Status) {}
-
-    pub(crate) const fn state(&self) -> String {
-        String::new()
+        let mut states: Vec<String> =
+            self.followers.iter().map(|follower| follower.state()).collect();
+        states.retain(|state| !state.is_empty());
+        states.join("; ")
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod bench;
 mod call;
+#[cfg(feature = "dns")]
+mod dns;
 mod exit;
 mod force_solo;
 mod json;
@@ -94,6 +96,10 @@ enum Command {
     #[cfg(feature = "route53")]
     #[command(subcommand)]
     Route53(route53::Command),
+    /// Print a cluster's records, or check whether a domain's name servers are found
+    #[cfg(feature = "dns")]
+    #[command(subcommand)]
+    Dns(dns::Command),
     /// Print the completions for a shell
     Completions {
         /// Which shell
@@ -150,6 +156,8 @@ fn run(
         Some(Command::Route53Key(options)) => route53_keys::keep_key(&options),
         #[cfg(feature = "route53")]
         Some(Command::Route53(command)) => route53::run(&command),
+        #[cfg(feature = "dns")]
+        Some(Command::Dns(command)) => dns::run(&command),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Program::command(), "concoord", &mut script);

@@ -4,6 +4,9 @@ use std::cell::Cell;
 use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +25,8 @@ use crate::config::{ObjectSpec, ReplicaConfig, WorkerSpec};
 use crate::driver::{self, RunError};
 use crate::fence::FenceSpec;
 use crate::logging::{self, Logging};
+#[cfg(feature = "dns")]
+use crate::names::dns::{DnsSockets, DnsSpec, PORT};
 use crate::names::domain;
 
 /// The ports that a replica tries if it is given none.
@@ -87,10 +92,10 @@ pub(super) struct Options {
     /// How long that command may take [default: 30]
     #[arg(long, value_parser = seconds, value_name = "SECONDS", requires = "fence_cmd")]
     fence_timeout: Option<Duration>,
-    /// Domain under which clients find the replicas
+    /// Domain under which clients find the replicas: answer DNS queries for it
     #[arg(short = 'n', long, value_name = "DOMAIN", value_parser = domain)]
     domainname: Option<String>,
-    /// Keep the domain's records in Amazon Route 53 up to date
+    /// Keep the domain's records in Amazon Route 53 up to date, and answer no queries
     #[arg(short, long, requires = "domainname")]
     route53: bool,
     /// The id of the hosted zone there [default: the public one that the domain is in]
@@ -99,6 +104,18 @@ pub(super) struct Options {
     /// Seconds that resolvers may keep the records [default: 5]
     #[arg(long, value_name = "SECONDS", requires = "domainname", value_parser = ttl())]
     dns_ttl: Option<u32>,
+    /// Address for DNS queries, or several with commas between [default: the replica's]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        requires = "domainname",
+        conflicts_with = "route53",
+        value_delimiter = ','
+    )]
+    dns_addr: Vec<IpAddr>,
+    /// Port for DNS queries [default: 53]
+    #[arg(long, value_name = "PORT", requires = "domainname", conflicts_with = "route53", value_parser = clap::value_parser!(u16).range(1..))]
+    dns_port: Option<u16>,
 }
 
 /// How long resolvers may keep a record, in seconds: views change.
@@ -147,6 +164,10 @@ pub(super) fn start(
     .map_err(Failure::usage)?;
     let mut config = configure(options, address, bootstrap.clone(), installed);
     config.restore = backup;
+    #[cfg(feature = "dns")]
+    if let Some(domain) = options.domainname.clone().filter(|_| !options.route53) {
+        config.dns = Some(name_server(options, domain, address.ip())?);
+    }
     driver::runtime().map_err(Failure::failed)?.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)?;
         serve(listener, config, address, &bootstrap).await
@@ -173,6 +194,9 @@ async fn serve(
     let serving = || {
         is_serving.set(true);
         say(format!("REPLICA-{address} connected."));
+        if let Err(error) = tell_systemd() {
+            tracing::warn!("systemd was not told that calls are served: {error}");
+        }
         tracing::info!("calls are served at {address}");
     };
     let running = driver::run(listener, config, serving, stop);
@@ -188,6 +212,17 @@ async fn serve(
         }
         Err(error) => Err(failure(&error)),
     }
+}
+
+/// Tells systemd, where that has started this and wants to know, that calls are served
+/// (sd_notify(3)).
+fn tell_systemd() -> io::Result<()> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => net::SocketAddr::from_abstract_name(name)?,
+        None => net::SocketAddr::from_pathname(&path)?,
+    };
+    net::UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
 }
 
 fn failure(error: &RunError) -> Failure {
@@ -254,12 +289,23 @@ fn refuse_what_is_not_there(options: &Options) -> Result<(), Failure> {
         let text = "-r: this program was built without Route 53: build it with the feature route53";
         return Err(Failure::usage(text));
     }
-    if options.domainname.is_some() && !options.route53 {
-        let text = "-n: this version has no name server; give clients the replicas' addresses, or \
-                    keep the domain in Route 53 with -r";
+    if options.domainname.is_some() && !options.route53 && !cfg!(feature = "dns") {
+        let text = "-n: this program was built without DNS: build it with the feature dns, or keep \
+                    the domain in Route 53 with -r";
         return Err(Failure::usage(text));
     }
     Ok(())
+}
+
+/// What answers queries for that domain.
+#[cfg(feature = "dns")]
+fn name_server(options: &Options, domain: String, own: IpAddr) -> Result<DnsSpec, Failure> {
+    // Not all addresses of the host: its own resolver may be at one of them.
+    let ips = if options.dns_addr.is_empty() { &[own][..] } else { &options.dns_addr };
+    let port = options.dns_port.unwrap_or(PORT);
+    let sockets =
+        DnsSockets::open(ips, port, &domain).map_err(|error| Failure::new(Exit::Bind, error))?;
+    Ok(DnsSpec { domain, ttl: options.dns_ttl.unwrap_or(DNS_TTL), sockets })
 }
 
 /// The address asked for, else the one that this host's name stands for, else loopback.

@@ -30,6 +30,7 @@ mod hosted;
 mod hostile;
 mod http;
 mod monitoring;
+mod names;
 mod operators;
 mod partition;
 mod processes;
