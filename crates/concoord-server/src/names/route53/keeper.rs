@@ -5,11 +5,13 @@
 //! leader has not: it may have been started without `-r`, or have no way to AWS. That two of them
 //! never undo each other's work is what the [`Mark`](super::records::Mark) is for.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use concoord_core::view::ReplicaId;
 use concoord_core::wire::Status;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -51,8 +53,13 @@ struct Order {
 pub(crate) struct Keeper {
     spec: Route53Spec,
     orders: watch::Sender<Option<Order>>,
+    /// What the last order was made of.
+    seen: Cell<Option<Reign>>,
     state: State,
 }
+
+/// All that an order depends on: lineage and number of the view, term and leader.
+type Reign = (u64, u64, u64, ReplicaId);
 
 /// How the records are, for people; empty where nothing is to be said.
 #[derive(Clone, Debug, Default)]
@@ -90,7 +97,7 @@ impl Keeper {
             }
         };
         thread::Builder::new().name("route53".into()).spawn(runtime)?;
-        Ok(Self { spec: spec.clone(), orders, state })
+        Ok(Self { spec: spec.clone(), orders, seen: Cell::default(), state })
     }
 
     /// How the records are, for people; empty where nothing is to be said.
@@ -100,18 +107,15 @@ impl Keeper {
 
     /// Tells how the replica is. Cheap where nothing has changed.
     pub(crate) fn follow(&self, status: &Status) {
-        let order = self.order(status);
-        self.orders.send_if_modified(|last| {
-            let differs = *last != order;
-            if differs {
-                *last = order;
-            }
-            differs
-        });
+        let reign = status.view.as_ref().zip(status.leader).filter(|_| status.ready);
+        let reign = reign.map(|(view, leader)| (view.lineage, view.number, status.term, leader));
+        if self.seen.replace(reign) != reign {
+            self.orders.send_replace(reign.and_then(|_| self.order(status)));
+        }
     }
 
     fn order(&self, status: &Status) -> Option<Order> {
-        let (view, leader) = status.view.as_ref().zip(status.leader).filter(|_| status.ready)?;
+        let (view, leader) = status.view.as_ref().zip(status.leader)?;
         let wanted = Wanted::of(view, leader, status.term, &self.spec.domain, self.spec.ttl)?;
         Some(Order { wanted, leads: leader == status.replica.id })
     }
