@@ -10,7 +10,11 @@ use crate::config::ReplicaConfig;
 pub(crate) mod dns;
 #[cfg(feature = "route53")]
 pub(crate) mod route53;
-#[cfg(feature = "dns")]
+#[cfg(any(feature = "dns", feature = "route53"))]
+#[cfg_attr(
+    not(feature = "dns"),
+    expect(dead_code, reason = "Route 53 takes the records, and needs no answers made of them")
+)]
 pub(crate) mod zone;
 
 /// What keeps names as the replica is.

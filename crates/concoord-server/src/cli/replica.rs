@@ -119,7 +119,7 @@ pub(super) struct Options {
 }
 
 /// How long resolvers may keep a record, in seconds: views change.
-#[cfg(feature = "route53")]
+#[cfg(any(feature = "dns", feature = "route53"))]
 pub(super) const DNS_TTL: u32 = 5;
 
 /// A day at most.

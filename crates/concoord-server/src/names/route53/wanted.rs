@@ -1,10 +1,10 @@
-//! The records that a view asks for.
+//! The records that a view asks for: those of its zone that clients look for. The rest, NS and SOA
+//! above all, are Route 53's own.
 
-use std::net::{IpAddr, SocketAddr};
+use concoord_core::view::{ReplicaId, View};
 
-use concoord_core::view::{Member, ReplicaId, Role, View};
-
-use super::records::{Mark, RecordSet, service_name, targets_name};
+use super::records::{Mark, RecordSet, service_name};
+use crate::names::zone::{Data, Record, Zone};
 
 /// What Route 53 shall have, and on whose word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,85 +23,53 @@ impl Wanted {
         domain: &str,
         ttl: u32,
     ) -> Option<Self> {
-        let serves = |(member, role): &&(Member, Role)| *role == Role::Voter && !member.witness;
-        let mut serving: Vec<_> =
-            view.members.iter().filter(serves).map(|(member, _)| member).collect();
-        serving.sort_by_key(|member| (member.id != leader, member.address));
-        let places: Vec<_> =
-            serving.iter().map(|member| (member.address, member.id == leader)).collect();
-        if places.is_empty() {
-            return None;
-        }
-        let mark =
-            Mark { cluster: view.cluster.to_string(), moment: (view.lineage, view.number, term) };
-        let mut sets = addresses(domain, places.iter().map(|(place, _)| place.ip()).collect(), ttl);
-        sets.push(RecordSet::new(domain.into(), "TXT", ttl, vec![text(&places)]));
-        let services = places.iter().map(|place| service(*place, domain)).collect();
-        sets.push(RecordSet::new(service_name(domain), "SRV", ttl, services));
-        for ip in ips(&places) {
-            sets.extend(addresses(&target(ip, domain), vec![ip], ttl));
+        let zone = Zone::new(view, Some(leader), &[], domain, ttl)?;
+        let moment = (view.lineage, view.number, term);
+        let mark = Mark { cluster: view.cluster.to_string(), moment };
+        let mut sets: Vec<RecordSet> = Vec::new();
+        let targets = zone.all_of(&service_name(domain)).iter().filter_map(|r| r.data.target());
+        let targets: Vec<&str> = targets.collect();
+        for record in zone.records.iter().filter(|record| is_kept(record, &targets, domain)) {
+            let (kind, value) = written(&record.data)?;
+            match sets.last_mut() {
+                Some(set) if set.name == record.name && set.kind == kind => set.values.push(value),
+                _ => sets.push(RecordSet::new(record.name.clone(), kind, ttl, vec![value])),
+            }
         }
         sets.push(mark.record(domain, ttl));
         Some(Self { mark, sets })
     }
 }
 
-fn ips(places: &[(SocketAddr, bool)]) -> Vec<IpAddr> {
-    let mut ips: Vec<_> = places.iter().map(|(place, _)| place.ip()).collect();
-    ips.sort();
-    ips.dedup();
-    ips
+fn is_kept(record: &Record, targets: &[&str], domain: &str) -> bool {
+    let name = record.name.as_str();
+    match record.data {
+        Data::A(_) | Data::Aaaa(_) => name == domain || targets.contains(&name),
+        Data::Txt(_) => name == domain,
+        Data::Srv { .. } => name == service_name(domain),
+        Data::Ns(_) | Data::Soa { .. } => false,
+    }
 }
 
-/// Records of type A, and of type AAAA, as far as there are any.
-fn addresses(name: &str, mut ips: Vec<IpAddr>, ttl: u32) -> Vec<RecordSet> {
-    let mut seen = Vec::new();
-    ips.retain(|ip| {
-        !seen.contains(ip) && {
-            seen.push(*ip);
-            true
+/// Type and value as Route 53 writes them; it has NS and SOA of its own.
+fn written(data: &Data) -> Option<(&'static str, String)> {
+    Some(match data {
+        Data::A(ip) => ("A", ip.to_string()),
+        Data::Aaaa(ip) => ("AAAA", ip.to_string()),
+        Data::Srv { priority, weight, port, target } => {
+            ("SRV", format!("{priority} {weight} {port} {target}."))
         }
-    });
-    let (four, six): (Vec<IpAddr>, Vec<IpAddr>) = ips.iter().copied().partition(IpAddr::is_ipv4);
-    [("A", four), ("AAAA", six)]
-        .into_iter()
-        .filter(|(_, ips)| !ips.is_empty())
-        .map(|(kind, ips)| {
-            RecordSet::new(name.into(), kind, ttl, ips.iter().map(ToString::to_string).collect())
-        })
-        .collect()
-}
-
-/// SRV: priority, weight, port, target.
-fn service((place, leads): (SocketAddr, bool), domain: &str) -> String {
-    let priority = if leads { 0 } else { 10 };
-    format!("{priority} 100 {} {}.", place.port(), target(place.ip(), domain))
-}
-
-/// A name for an address, since SRV gives names alone.
-fn target(ip: IpAddr, domain: &str) -> String {
-    let label = match ip {
-        IpAddr::V4(ip) => ip.to_string().replace('.', "-"),
-        IpAddr::V6(ip) => ip.segments().map(|part| format!("{part:x}")).join("-"),
-    };
-    format!("{label}.{}", targets_name(domain))
-}
-
-/// All replicas in one value, of strings of at most 255 bytes.
-fn text(places: &[(SocketAddr, bool)]) -> String {
-    let words: Vec<_> = places.iter().map(|(place, _)| format!("REPLICA {place}")).collect();
-    let text = words.join(";");
-    let strings: Vec<_> = text
-        .as_bytes()
-        .chunks(255)
-        .map(|chunk| format!("\"{}\"", String::from_utf8_lossy(chunk)))
-        .collect();
-    strings.join(" ")
+        Data::Txt(strings) => {
+            let quoted: Vec<_> = strings.iter().map(|string| format!("\"{string}\"")).collect();
+            ("TXT", quoted.join(" "))
+        }
+        Data::Ns(_) | Data::Soa { .. } => return None,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use concoord_core::view::{Branch, ClusterId};
+    use concoord_core::view::{Branch, ClusterId, Member, Role};
 
     use super::*;
 
