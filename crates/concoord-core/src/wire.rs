@@ -294,6 +294,9 @@ pub struct Status {
     pub reason: String,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
+    /// How what it keeps of the names is by which clients find replicas, as a sentence for people;
+    /// empty if there is nothing to say.
+    pub names: String,
 }
 
 /// What replicas send each other over an established stream.

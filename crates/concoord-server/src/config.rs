@@ -51,6 +51,12 @@ pub struct ReplicaConfig {
     pub refused_is_dead: bool,
     /// How a peer is fenced that is silent; `None` if it can't be.
     pub fence: Option<FenceSpec>,
+    /// The domain that it answers DNS queries for, and where it is asked, if it does.
+    #[cfg(feature = "dns")]
+    pub dns: Option<crate::DnsSpec>,
+    /// The records in Amazon Route 53 that it keeps up to date, if it does.
+    #[cfg(feature = "route53")]
+    pub route53: Option<crate::Route53Spec>,
     /// How long a bootstrap waits to be greeted by a cluster that it once belonged to.
     pub greeting: Duration,
 }
@@ -199,6 +205,10 @@ impl ReplicaConfig {
             learner: false,
             refused_is_dead: false,
             fence: None,
+            #[cfg(feature = "dns")]
+            dns: None,
+            #[cfg(feature = "route53")]
+            route53: None,
             greeting: Duration::from_millis(300),
         }
     }

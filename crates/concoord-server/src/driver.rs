@@ -22,6 +22,7 @@ use crate::clients;
 use crate::config::{ConfigError, ObjectSpec, ReplicaConfig};
 use crate::death::own_process;
 use crate::fence::{FenceSpec, fence};
+use crate::names::Names;
 use crate::shell::Shell;
 use crate::steps::{of_action, reach};
 use crate::storage::{Storage, StorageError, StorageEvent, Who};
@@ -90,9 +91,10 @@ pub async fn run(
     let mut bootstrap = config.bootstrap.clone();
     let mut restore = config.restore.take();
     let mut disk = Disk::default();
+    let names = Rc::new(Names::start(&mut config)?);
     loop {
         let driver = tokio::select! {
-            driver = Driver::start(&listener, &config, &mut disk, bootstrap, restore.take()) => driver?,
+            driver = Driver::start(&listener, &config, &names, &mut disk, bootstrap, restore.take()) => driver?,
             () = &mut shutdown => return Ok("told to stop before it had started".into()),
         };
         match driver.drive(&mut disk, &mut serving, shutdown.as_mut()).await {
@@ -169,6 +171,7 @@ impl Driver {
     async fn start(
         listener: &Rc<TcpListener>,
         config: &ReplicaConfig,
+        names: &Rc<Names>,
         disk: &mut Disk,
         mut bootstrap: Vec<SocketAddr>,
         restore: Option<(About, Snapshot)>,
@@ -199,6 +202,7 @@ impl Driver {
             durable,
             learner: config.learner,
             witness: hosting.witness.is_some(),
+            domain: names.domain.clone(),
             ..Member::new(id, config.advertise)
         };
         let core = Config { bootstrap, restore, runtime, ..core_config(config, member)? };
@@ -210,7 +214,8 @@ impl Driver {
             None if config.names.is_some() => Replica::new(core, hosting).joining(),
             None => Replica::new(core, hosting),
         };
-        let shell = Rc::new(Shell::new(replica, source, process, random()? >> 1));
+        let names = Rc::clone(names);
+        let shell = Rc::new(Shell::new(replica, source, process, random()? >> 1, names));
         if let Some(worker) = &worker {
             let shell = Rc::clone(&shell);
             worker.deliver_to(move |event| shell.post(event));
@@ -254,7 +259,10 @@ impl Driver {
                         return end;
                     }
                 }
-                _ = ticks.tick() => self.shell.post(Event::Tick),
+                _ = ticks.tick() => {
+                    self.shell.names.follow(|| self.shell.status());
+                    self.shell.post(Event::Tick);
+                }
                 () = &mut shutdown, if !leaving => {
                     leaving = true;
                     leave_timeout.set(tokio::time::sleep(LEAVE_TIMEOUT));
@@ -343,6 +351,8 @@ impl Driver {
             Action::Persist(persist) => disk.storage().persist(persist),
             Action::Save(snapshot) => disk.storage().save(snapshot),
             Action::Serving => {
+                // Whoever hears that calls are served may ask for names at once.
+                shell.names.follow(|| shell.status());
                 if let Some(serving) = serving.take() {
                     serving();
                 }

@@ -70,10 +70,11 @@ fn answer(method: &Method, path: &str, status: impl FnOnce() -> Status) -> Reply
 }
 
 fn ready(status: &Status) -> Reply {
+    let names = if status.names.is_empty() { String::new() } else { format!("{}\n", status.names) };
     if status.ready {
-        text(StatusCode::OK, "ok\n")
+        text(StatusCode::OK, format!("ok\n{names}"))
     } else {
-        text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", status.reason))
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n{names}", status.reason))
     }
 }
 
@@ -218,6 +219,7 @@ mod tests {
             ready,
             reason: if ready { "" } else { "no quorum: 1 of 2 voters answers" }.into(),
             uptime_ms: 10,
+            names: String::new(),
         }
     }
 

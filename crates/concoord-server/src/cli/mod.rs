@@ -5,6 +5,8 @@
 
 mod bench;
 mod call;
+#[cfg(feature = "dns")]
+mod dns;
 mod exit;
 mod force_solo;
 mod hold;
@@ -19,6 +21,10 @@ mod python;
 mod rebuild;
 mod replica;
 mod reply;
+#[cfg(feature = "route53")]
+mod route53;
+#[cfg(feature = "route53")]
+mod route53_keys;
 mod snapshot;
 mod status;
 
@@ -86,6 +92,22 @@ enum Command {
     Logger(logger::Options),
     /// Set the content of a damaged data folder aside, to get it anew from the peers
     Rebuild(rebuild::Options),
+    /// Keep the AWS access key id that replicas change Route 53 with
+    #[cfg(feature = "route53")]
+    #[command(name = "route53id")]
+    Route53Id(route53_keys::Id),
+    /// Keep the AWS secret access key that replicas change Route 53 with
+    #[cfg(feature = "route53")]
+    #[command(name = "route53key")]
+    Route53Key(route53_keys::Key),
+    /// Compare a cluster's records in Route 53 with it, set them right, or remove them
+    #[cfg(feature = "route53")]
+    #[command(subcommand)]
+    Route53(route53::Command),
+    /// Print a cluster's records, or check whether a domain's name servers are found
+    #[cfg(feature = "dns")]
+    #[command(subcommand)]
+    Dns(dns::Command),
     /// Print the completions for a shell
     Completions {
         /// Which shell
@@ -140,6 +162,14 @@ fn run(
         }
         Some(Command::Logger(options)) => logger::run(&options),
         Some(Command::Rebuild(options)) => rebuild::run(&options),
+        #[cfg(feature = "route53")]
+        Some(Command::Route53Id(options)) => route53_keys::keep_id(&options),
+        #[cfg(feature = "route53")]
+        Some(Command::Route53Key(options)) => route53_keys::keep_key(&options),
+        #[cfg(feature = "route53")]
+        Some(Command::Route53(command)) => route53::run(&command),
+        #[cfg(feature = "dns")]
+        Some(Command::Dns(command)) => dns::run(&command),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Program::command(), "concoord", &mut script);

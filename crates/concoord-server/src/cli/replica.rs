@@ -4,9 +4,13 @@ use std::cell::Cell;
 use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::RangedI64ValueParser;
 use concoord::{Bootstrap, Error};
 use concoord_core::durable::Snapshot;
 use concoord_core::limits::FENCE_TIMEOUT;
@@ -22,6 +26,9 @@ use crate::config::{ObjectSpec, ReplicaConfig, WorkerSpec};
 use crate::driver::{self, RunError};
 use crate::fence::FenceSpec;
 use crate::logging::{self, Logging};
+#[cfg(feature = "dns")]
+use crate::names::dns::{DnsSockets, DnsSpec, PORT};
+use crate::names::domain;
 
 /// The ports that a replica tries if it is given none.
 const PORTS: std::ops::RangeInclusive<u16> = 14000..=15000;
@@ -99,12 +106,39 @@ pub(super) struct Options {
     /// How long that command may take [default: 30]
     #[arg(long, value_parser = seconds, value_name = "SECONDS", requires = "fence_cmd")]
     fence_timeout: Option<Duration>,
-
-    // Part of the usage that the tutorial gives: known, so that they are refused with a reason.
-    #[arg(short = 'n', long, hide = true)]
+    /// Domain under which clients find the replicas: answer DNS queries for it
+    #[arg(short = 'n', long, value_name = "DOMAIN", value_parser = domain)]
     domainname: Option<String>,
-    #[arg(short, long, hide = true)]
+    /// Keep the domain's records in Amazon Route 53 up to date, and answer no queries
+    #[arg(short, long, requires = "domainname")]
     route53: bool,
+    /// The id of the hosted zone there [default: the public one that the domain is in]
+    #[arg(long, value_name = "ID", requires = "route53")]
+    hosted_zone: Option<String>,
+    /// Seconds that resolvers may keep the records [default: 5]
+    #[arg(long, value_name = "SECONDS", requires = "domainname", value_parser = ttl())]
+    dns_ttl: Option<u32>,
+    /// Address for DNS queries, or several with commas between [default: the replica's]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        requires = "domainname",
+        conflicts_with = "route53",
+        value_delimiter = ','
+    )]
+    dns_addr: Vec<IpAddr>,
+    /// Port for DNS queries [default: 53]
+    #[arg(long, value_name = "PORT", requires = "domainname", conflicts_with = "route53", value_parser = clap::value_parser!(u16).range(1..))]
+    dns_port: Option<u16>,
+}
+
+/// How long resolvers may keep a record, in seconds: views change.
+#[cfg(any(feature = "dns", feature = "route53"))]
+pub(super) const DNS_TTL: u32 = 5;
+
+/// A day at most.
+pub(super) fn ttl() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=86_400)
 }
 
 /// What proves that a peer is dead.
@@ -146,6 +180,10 @@ pub(super) fn start(
     let mut config = configure(options, address, bootstrap, installed);
     config.names = boot.clone().filter(Bootstrap::has_names);
     config.restore = backup;
+    #[cfg(feature = "dns")]
+    if let Some(domain) = options.domainname.clone().filter(|_| !options.route53) {
+        config.dns = Some(name_server(options, domain, address.ip())?);
+    }
     driver::runtime().map_err(Failure::failed)?.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)?;
         serve(listener, config, address, boot.as_ref()).await
@@ -179,6 +217,9 @@ async fn serve(
             say(format!("REPLICA-{address} connected."));
             tracing::info!("calls are served at {address}");
         }
+        if let Err(error) = tell_systemd() {
+            tracing::warn!("systemd was not told that calls are served: {error}");
+        }
     };
     let running = driver::run(listener, config, serving, stop);
     let joining = remind(address, boot, &is_serving);
@@ -193,6 +234,17 @@ async fn serve(
         }
         Err(error) => Err(failure(&error)),
     }
+}
+
+/// Tells systemd, where that has started this and wants to know, that calls are served
+/// (sd_notify(3)).
+fn tell_systemd() -> io::Result<()> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => net::SocketAddr::from_abstract_name(name)?,
+        None => net::SocketAddr::from_pathname(&path)?,
+    };
+    net::UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
 }
 
 fn failure(error: &RunError) -> Failure {
@@ -269,14 +321,27 @@ impl Signals {
 }
 
 fn refuse_what_is_not_there(options: &Options) -> Result<(), Failure> {
-    let sentence = if options.domainname.is_some() {
-        "-n: this version has no name server; give clients the replicas' addresses"
-    } else if options.route53 {
-        "-r: this version does not update Route 53; give clients the replicas' addresses"
-    } else {
-        return Ok(());
-    };
-    Err(Failure::usage(sentence))
+    if options.route53 && !cfg!(feature = "route53") {
+        let text = "-r: this program was built without Route 53: build it with the feature route53";
+        return Err(Failure::usage(text));
+    }
+    if options.domainname.is_some() && !options.route53 && !cfg!(feature = "dns") {
+        let text = "-n: this program was built without DNS: build it with the feature dns, or keep \
+                    the domain in Route 53 with -r";
+        return Err(Failure::usage(text));
+    }
+    Ok(())
+}
+
+/// What answers queries for that domain.
+#[cfg(feature = "dns")]
+fn name_server(options: &Options, domain: String, own: IpAddr) -> Result<DnsSpec, Failure> {
+    // Not all addresses of the host: its own resolver may be at one of them.
+    let ips = if options.dns_addr.is_empty() { &[own][..] } else { &options.dns_addr };
+    let port = options.dns_port.unwrap_or(PORT);
+    let sockets =
+        DnsSockets::open(ips, port, &domain).map_err(|error| Failure::new(Exit::Bind, error))?;
+    Ok(DnsSpec { domain, ttl: options.dns_ttl.unwrap_or(DNS_TTL), sockets })
 }
 
 /// The address asked for, else the one that this host's name stands for, else loopback.
@@ -368,6 +433,11 @@ fn configure(
         command,
         timeout: options.fence_timeout.unwrap_or(FENCE_TIMEOUT),
     });
+    #[cfg(feature = "route53")]
+    if let Some(domain) = options.domainname.clone().filter(|_| options.route53) {
+        let (hosted_zone, ttl) = (options.hosted_zone.clone(), options.dns_ttl.unwrap_or(DNS_TTL));
+        config.route53 = Some(crate::Route53Spec { domain, hosted_zone, ttl });
+    }
     config
 }
 

@@ -431,6 +431,7 @@ fn status_at(address: SocketAddr) -> Status {
         calls_per_second: 0,
         ready: true,
         reason: String::new(),
+        names: String::new(),
         uptime_ms: 1000,
     }
 }
