@@ -10,12 +10,19 @@ use crate::object::{Interface, Object};
 
 pub mod barrier;
 pub mod condition;
+pub mod countdownlatch;
 pub mod counter;
+pub mod doublebarrier;
+pub mod election;
+pub mod event;
 mod given;
 mod line;
 pub mod lock;
 mod mutex;
+#[cfg(test)]
+mod ordeal;
 mod patience;
+pub mod readwritelock;
 pub mod rlock;
 pub mod semaphore;
 #[cfg(test)]
@@ -27,8 +34,13 @@ pub fn stock(class: &str) -> Option<Box<dyn Object>> {
     Some(match class {
         barrier::CLASS => Box::new(barrier::Barrier::default()),
         condition::CLASS => Box::new(condition::Condition::default()),
+        countdownlatch::CLASS => Box::new(countdownlatch::CountDownLatch::default()),
         counter::CLASS => Box::new(counter::Counter::default()),
+        doublebarrier::CLASS => Box::new(doublebarrier::DoubleBarrier::default()),
+        election::CLASS => Box::new(election::Election::default()),
+        event::CLASS => Box::new(event::Event::default()),
         lock::CLASS => Box::new(lock::Lock::default()),
+        readwritelock::CLASS => Box::new(readwritelock::ReadWriteLock::default()),
         rlock::CLASS => Box::new(rlock::RLock::default()),
         semaphore::BOUNDED => Box::new(semaphore::Semaphore::bounded()),
         semaphore::CLASS => Box::new(semaphore::Semaphore::default()),
@@ -45,11 +57,16 @@ pub(crate) fn interface(class: &str) -> Option<&'static Interface> {
 }
 
 /// The names that [`stock`] knows.
-pub const STOCK: [&str; 7] = [
+pub const STOCK: [&str; 12] = [
     barrier::CLASS,
     condition::CLASS,
+    countdownlatch::CLASS,
     counter::CLASS,
+    doublebarrier::CLASS,
+    election::CLASS,
+    event::CLASS,
     lock::CLASS,
+    readwritelock::CLASS,
     rlock::CLASS,
     semaphore::BOUNDED,
     semaphore::CLASS,

@@ -159,8 +159,20 @@ impl Grants {
         lost.len()
     }
 
-    pub(crate) fn get_mut(&mut self, token: u64) -> Option<&mut Grant> {
-        self.by_token.get_mut(&token)
+    /// The caller has something once more, of which it has one at most; the token of that. `None`
+    /// if it does not have it.
+    pub(crate) fn again(&mut self, caller: Caller) -> Option<u64> {
+        let token = self.of_caller(caller)?;
+        self.by_token.get_mut(&token)?.levels += 1;
+        Some(token)
+    }
+
+    /// Takes back once what that token stands for.
+    pub(crate) fn release(&mut self, token: u64, context: &mut Context<'_>) {
+        match self.by_token.get_mut(&token) {
+            Some(grant) if grant.levels > 1 => grant.levels -= 1,
+            _ => self.take(token, context),
+        }
     }
 
     pub(crate) fn contains(&self, token: u64) -> bool {

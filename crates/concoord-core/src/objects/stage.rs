@@ -157,7 +157,10 @@ impl<O: Object> Stage<O> {
         let parked: Vec<CallId> =
             self.parked.keys().filter(|call| call.session == session).copied().collect();
         for call in parked {
-            self.cancel(call);
+            // To give up one of them may answer another.
+            if self.parked.contains_key(&call) {
+                self.cancel(call);
+            }
         }
         if self.held.remove(&session).is_some() {
             let call = CallId { session, sequence: 0 };
@@ -219,5 +222,21 @@ impl<O: Object> Stage<O> {
     /// How often sessions hold something here.
     pub(crate) fn holds(&self, session: u64) -> u64 {
         self.held.get(&SessionId(session)).copied().unwrap_or(0)
+    }
+}
+
+/// Numbers that look random and are the same for the same seed.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(2).wrapping_add(1))
+    }
+
+    /// The next number, less than that.
+    pub(crate) const fn below(&mut self, end: u64) -> u64 {
+        // A linear congruence; its upper bits are the better ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) % end
     }
 }
