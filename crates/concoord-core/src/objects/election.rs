@@ -172,7 +172,7 @@ impl Object for Election {
         match method {
             "campaign" => return self.campaign(&given, context),
             "proclaim" => {
-                let card = Card::of(given.value(0))?;
+                let card = Card::of(Some(given.required(0)))?;
                 self.leading(context)?.proclaim(card, context);
             }
             "resign" => {
@@ -205,7 +205,7 @@ impl Object for Election {
                 Value::List(self.candidates.iter().map(|waiter| waiter.wants.value()).collect())
             }
             _ => {
-                let epoch = leader.map_or("None".into(), |leader| leader.epoch.to_string());
+                let epoch = leader.map_or_else(|| "None".into(), |leader| leader.epoch.to_string());
                 let waiting = self.candidates.len();
                 Value::Str(format!("<DElection epoch={epoch} candidates={waiting}>"))
             }
