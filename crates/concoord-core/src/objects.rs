@@ -13,8 +13,12 @@ pub mod bank;
 pub mod barrier;
 pub mod binarytree;
 pub mod condition;
+pub mod countdownlatch;
 pub mod counter;
 pub mod delayqueue;
+pub mod doublebarrier;
+pub mod election;
+pub mod event;
 mod given;
 pub mod jobmanager;
 mod kept;
@@ -27,10 +31,13 @@ pub mod membership;
 pub mod meshmembership;
 mod mutex;
 pub mod nameservercoord;
+#[cfg(test)]
+mod ordeal;
 mod order;
 mod patience;
 pub mod priorityqueue;
 pub mod queue;
+pub mod readwritelock;
 mod repr;
 pub mod rlock;
 pub mod semaphore;
@@ -48,9 +55,13 @@ pub fn stock(class: &str) -> Option<Box<dyn Object>> {
         barrier::CLASS => Box::new(barrier::Barrier::default()),
         binarytree::CLASS => Box::new(binarytree::BinaryTree::default()),
         condition::CLASS => Box::new(condition::Condition::default()),
+        countdownlatch::CLASS => Box::new(countdownlatch::CountDownLatch::default()),
         counter::ATOMIC_LONG => Box::new(counter::Counter::atomic_long()),
         counter::CLASS => Box::new(counter::Counter::default()),
         delayqueue::CLASS => Box::new(delayqueue::DelayQueue::default()),
+        doublebarrier::CLASS => Box::new(doublebarrier::DoubleBarrier::default()),
+        election::CLASS => Box::new(election::Election::default()),
+        event::CLASS => Box::new(event::Event::default()),
         jobmanager::CLASS => Box::new(jobmanager::JobManager::default()),
         lock::CLASS => Box::new(lock::Lock::default()),
         lockingqueue::CLASS => Box::new(lockingqueue::LockingQueue::default()),
@@ -61,6 +72,7 @@ pub fn stock(class: &str) -> Option<Box<dyn Object>> {
         nameservercoord::CLASS => Box::new(nameservercoord::NameserverCoord::default()),
         priorityqueue::CLASS => Box::new(priorityqueue::PriorityQueue::default()),
         queue::CLASS => Box::new(queue::Queue::<queue::Fifo>::default()),
+        readwritelock::CLASS => Box::new(readwritelock::ReadWriteLock::default()),
         rlock::CLASS => Box::new(rlock::RLock::default()),
         semaphore::BOUNDED => Box::new(semaphore::Semaphore::bounded()),
         semaphore::CLASS => Box::new(semaphore::Semaphore::default()),
@@ -84,9 +96,13 @@ pub const STOCK: &[&str] = &[
     barrier::CLASS,
     binarytree::CLASS,
     condition::CLASS,
+    countdownlatch::CLASS,
     counter::ATOMIC_LONG,
     counter::CLASS,
     delayqueue::CLASS,
+    doublebarrier::CLASS,
+    election::CLASS,
+    event::CLASS,
     jobmanager::CLASS,
     lock::CLASS,
     lockingqueue::CLASS,
@@ -97,6 +113,7 @@ pub const STOCK: &[&str] = &[
     nameservercoord::CLASS,
     priorityqueue::CLASS,
     queue::CLASS,
+    readwritelock::CLASS,
     rlock::CLASS,
     semaphore::BOUNDED,
     semaphore::CLASS,

@@ -62,9 +62,9 @@ impl State {
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
-        let number = |value: Value| match value {
-            Value::Int(int) => u64::try_from(int).ok(),
-            _ => None,
+        let number = |value: Value| {
+            let Value::Int(int) = value else { return None };
+            u64::try_from(int).ok()
         };
         let wrong = || "the state can't be read".to_owned();
         let all = Value::decode(snapshot).map_err(|error| error.to_string())?;

@@ -241,12 +241,11 @@ impl ReplicaConfig {
         times(("election_timeout", self.election_timeout), 3, ("heartbeat", self.heartbeat))?;
         times(("session_timeout", self.session_timeout), 2, ("tick", self.tick))?;
         times(("dead_timeout", self.dead_timeout), 2, ("election_timeout", self.election_timeout))?;
-        match &self.object {
-            ObjectSpec::Nowhere(_) if self.bootstrap.is_empty() && self.names.is_none() => {
-                Err(ConfigError::WitnessAlone)
-            }
-            object => object.worker().map_or(Ok(()), WorkerSpec::check),
+        let is_alone = self.bootstrap.is_empty() && self.names.is_none();
+        if is_alone && matches!(self.object, ObjectSpec::Nowhere(_)) {
+            return Err(ConfigError::WitnessAlone);
         }
+        self.object.worker().map_or(Ok(()), WorkerSpec::check)
     }
 }
 

@@ -32,15 +32,17 @@ pub struct Barrier {
     line: Line<u64>,
 }
 
-static INTERFACE: LazyLock<Interface> = LazyLock::new(|| Interface {
+static INTERFACE: LazyLock<Interface> = LazyLock::new(|| {
+    Interface {
     class: CLASS.into(),
     doc: "Where so many callers wait for each other, again and again.".into(),
     methods: vec![
         Method::new(
             "__concoordinit__",
-            "Start anew, for `parties` callers, which may also be given as `count`, who wait for \
-             `timeout` seconds at most if they don't say otherwise; break it for all who wait. An \
-             `action` is for the caller to take that gets the index 0, so it must be None.",
+            "Start anew, for `parties` callers, and break it for all who wait. Their number may \
+             also be given as `count`. They wait for `timeout` seconds at most if they don't say \
+             otherwise. An `action` is for the caller to take that gets the index 0, so it must \
+             be None.",
         )
         .takes("parties", "int", Some("1"))
         .takes("action", "None", Some("None"))
@@ -48,8 +50,7 @@ static INTERFACE: LazyLock<Interface> = LazyLock::new(|| Interface {
         .takes("count", "int | None", Some("None")),
         Method::new(
             "wait",
-            "Wait until all are there, but for `timeout` seconds at most, past which the barrier \
-             breaks. Return an index from 0 on, in the order of coming. Raise BrokenBarrierError \
+            "Wait until all are there. After `timeout` seconds the barrier breaks. Return an index from 0 on, in the order of coming. Raise BrokenBarrierError \
              where it breaks, is broken or is reset.",
         )
         .takes("timeout", "float | None", Some("None"))
@@ -62,6 +63,7 @@ static INTERFACE: LazyLock<Interface> = LazyLock::new(|| Interface {
         Method::new("__repr__", "Return its state, as a str.").returns("str").reads(),
         Method::new("__str__", "Return its state, as a str.").returns("str").reads(),
     ],
+}
 });
 
 impl Default for Barrier {

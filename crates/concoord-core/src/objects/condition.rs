@@ -50,15 +50,15 @@ static INTERFACE: LazyLock<Interface> = LazyLock::new(|| Interface {
              waits to be notified. The lock is always the condition's own: `lock` must be None.",
         )
         .takes("lock", "None", Some("None")),
-        acquire("acquire", "lock, unless the caller holds it"),
+        acquire("acquire", "lock that the caller may hold already"),
         Method::new(
             "release",
             "Give the lock back once. Raise RuntimeError if the caller does not hold it.",
         ),
         Method::new(
             "wait",
-            "Give up the lock, which the caller must hold, and wait to be notified, but for \
-             `timeout` seconds at most. Return whether it was, once the lock is held again: under \
+            "Give up the lock, which the caller must hold, and wait to be notified. Stop waiting \
+             after `timeout` seconds. Return whether it was, once the lock is held again: under \
              another token.",
         )
         .takes("timeout", "float | None", Some("None"))

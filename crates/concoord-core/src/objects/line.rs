@@ -1,6 +1,6 @@
 //! Those who wait, in the order of asking.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +113,7 @@ impl<T> From<Line<T>> for Vec<Waiter<T>> {
 #[serde(from = "BTreeMap<u64, Grant>", into = "BTreeMap<u64, Grant>")]
 pub(crate) struct Grants {
     by_token: BTreeMap<u64, Grant>,
-    by_caller: BTreeMap<(Caller, u64), ()>,
+    by_caller: BTreeSet<(Caller, u64)>,
 }
 
 /// That a caller has something.
@@ -129,7 +129,7 @@ impl Grants {
     pub(crate) fn give(&mut self, caller: Caller, context: &mut Context<'_>) -> u64 {
         let token = context.token();
         self.by_token.insert(token, Grant { caller, levels: 1 });
-        self.by_caller.insert((caller, token), ());
+        self.by_caller.insert((caller, token));
         context.hold(caller.session);
         token
     }
@@ -151,16 +151,28 @@ impl Grants {
     /// Takes back all that the session had, which is over; how much it was.
     pub(crate) fn lose(&mut self, session: SessionId) -> usize {
         let all = (first(session), 0)..=(last(session), u64::MAX);
-        let lost: Vec<(Caller, u64)> =
-            self.by_caller.extract_if(all, |_, ()| true).map(|(key, ())| key).collect();
-        for (_, token) in &lost {
-            self.by_token.remove(token);
+        let lost: Vec<(Caller, u64)> = self.by_caller.range(all).copied().collect();
+        for grant in &lost {
+            self.by_caller.remove(grant);
+            self.by_token.remove(&grant.1);
         }
         lost.len()
     }
 
-    pub(crate) fn get_mut(&mut self, token: u64) -> Option<&mut Grant> {
-        self.by_token.get_mut(&token)
+    /// The caller has something once more, of which it has one at most; the token of that. `None`
+    /// if it does not have it.
+    pub(crate) fn again(&mut self, caller: Caller) -> Option<u64> {
+        let token = self.of_caller(caller)?;
+        self.by_token.get_mut(&token)?.levels += 1;
+        Some(token)
+    }
+
+    /// Takes back once what that token stands for.
+    pub(crate) fn release(&mut self, token: u64, context: &mut Context<'_>) {
+        match self.by_token.get_mut(&token) {
+            Some(grant) if grant.levels > 1 => grant.levels -= 1,
+            _ => self.take(token, context),
+        }
     }
 
     pub(crate) fn contains(&self, token: u64) -> bool {
@@ -192,7 +204,7 @@ impl Grants {
 
     fn last_within(&self, first: Caller, last: Caller) -> Option<u64> {
         let mut within = self.by_caller.range((first, 0)..=(last, u64::MAX));
-        within.next_back().map(|((_, token), ())| *token)
+        within.next_back().map(|(_, token)| *token)
     }
 }
 
@@ -206,7 +218,7 @@ const fn last(session: SessionId) -> Caller {
 
 impl From<BTreeMap<u64, Grant>> for Grants {
     fn from(by_token: BTreeMap<u64, Grant>) -> Self {
-        let by_caller = by_token.iter().map(|(token, grant)| ((grant.caller, *token), ()));
+        let by_caller = by_token.iter().map(|(token, grant)| (grant.caller, *token));
         Self { by_caller: by_caller.collect(), by_token }
     }
 }

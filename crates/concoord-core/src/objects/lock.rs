@@ -39,7 +39,7 @@ static INTERFACE: LazyLock<Interface> = LazyLock::new(|| Interface {
 /// A method that acquires what its `blocking` and `timeout` say how long to wait for.
 pub(super) fn acquire(name: &str, what: &str) -> Method {
     let doc = format!(
-        "Wait for the {what}, but for `timeout` seconds at most unless it is -1. Return the \
+        "Wait for the {what}. Give up after `timeout` seconds unless that is -1. Return the \
          fencing token, or False without it."
     );
     Method::new(name, &doc)

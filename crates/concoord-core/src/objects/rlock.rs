@@ -31,7 +31,7 @@ static INTERFACE: LazyLock<Interface> = LazyLock::new(|| Interface {
         .into(),
     methods: vec![
         Method::new("__concoordinit__", "Release it and send all who wait away."),
-        acquire("acquire", "lock, unless the caller holds it"),
+        acquire("acquire", "lock that the caller may hold already"),
         Method::new(
             "release",
             "Give it back once; at last it goes to whoever has waited longest. Raise RuntimeError \

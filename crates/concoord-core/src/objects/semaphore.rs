@@ -302,9 +302,10 @@ mod tests {
     #[test]
     fn a_release_gives_back_the_permit_that_is_nearest() {
         let mut stage = with(4);
-        let mut acquire = |caller| match stage.returns(caller, "acquire", vec![]) {
-            Value::Int(token) => token as u64,
-            other => panic!("{other:?}"),
+        let mut acquire = |caller| {
+            let token = stage.returns(caller, "acquire", vec![]);
+            let Value::Int(token) = token else { panic!("{token:?}") };
+            token as u64
         };
         let [a, b, c, d] = [caller(1), thread(2, 1), thread(2, 2), thread(2, 2)].map(&mut acquire);
         let mut held = |release| {

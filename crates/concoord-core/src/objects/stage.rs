@@ -157,7 +157,10 @@ impl<O: Object> Stage<O> {
         let parked: Vec<CallId> =
             self.parked.keys().filter(|call| call.session == session).copied().collect();
         for call in parked {
-            self.cancel(call);
+            // To give up one of them may answer another.
+            if self.parked.contains_key(&call) {
+                self.cancel(call);
+            }
         }
         if self.held.remove(&session).is_some() {
             let call = CallId { session, sequence: 0 };

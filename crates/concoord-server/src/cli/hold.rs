@@ -205,10 +205,8 @@ async fn acquire(client: &Client, options: &Common, thing: &Thing) -> Result<Opt
     }
     let (method, positional) = thing.acquire.clone();
     let arguments = Arguments { positional, keyword: vec![] };
-    match client.call_as(&manner, method, &arguments, ANSWER).await? {
-        Value::Int(token) => Ok(Some(token)),
-        _ => Ok(None),
-    }
+    let token = client.call_as(&manner, method, &arguments, ANSWER).await?;
+    Ok(if let Value::Int(token) = token { Some(token) } else { None })
 }
 
 async fn release(client: &Client, options: &Common, thing: &Thing) {

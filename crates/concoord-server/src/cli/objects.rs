@@ -95,15 +95,11 @@ fn list(client: &Client, options: &Options, class: &str) -> Result<(), Failure> 
             break;
         }
         for pair in page {
-            match pair {
-                Value::Tuple(pair) => match pair.as_slice() {
-                    [Value::Str(class), Value::Str(name)] => {
-                        all.push((class.clone(), name.clone()))
-                    }
-                    _ => return Err(mixed_up()),
-                },
-                _ => return Err(mixed_up()),
-            }
+            let Value::Tuple(pair) = pair else { return Err(mixed_up()) };
+            let [Value::Str(class), Value::Str(name)] = pair.as_slice() else {
+                return Err(mixed_up());
+            };
+            all.push((class.clone(), name.clone()));
         }
     }
     if options.json {
@@ -121,10 +117,7 @@ fn show(client: &Client, options: &Options, object: ObjectName) -> Result<(), Fa
     let said = ask(client, Some(object), "__concoorddescribe__", vec![], options.timeout)?;
     let Value::Map(said) = said else { return Err(mixed_up()) };
     if options.json {
-        let word = |(word, value): &(Value, Value)| match word {
-            Value::Str(word) => (word.clone(), to_json(value)),
-            other => (to_json(other).to_string(), to_json(value)),
-        };
+        let word = |(word, value): &(Value, Value)| (text(word), to_json(value));
         say_json(&Json::Object(said.iter().map(word).collect()));
         return Ok(());
     }
@@ -149,10 +142,7 @@ fn remove(client: &Client, options: &Options, object: ObjectName) -> Result<(), 
 }
 
 fn text(value: &Value) -> String {
-    match value {
-        Value::Str(text) => text.clone(),
-        other => to_json(other).to_string(),
-    }
+    if let Value::Str(text) = value { text.clone() } else { to_json(value).to_string() }
 }
 
 fn mixed_up() -> Failure {

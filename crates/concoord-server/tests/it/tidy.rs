@@ -33,10 +33,15 @@ fn pages() -> Vec<String> {
     let mut pages = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
         .map(str::to_owned)
         .to_vec();
-    let folders = ["docs/reference", "docs/reference/objects", "docs/internals", "docs/decisions"];
-    for folder in folders {
-        for entry in fs::read_dir(root().join(folder)).unwrap() {
-            pages.push(format!("{folder}/{}", entry.unwrap().file_name().to_str().unwrap()));
+    let mut folders =
+        ["docs/reference", "docs/internals", "docs/decisions"].map(str::to_owned).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+            let of_its_kind =
+                if entry.file_type().unwrap().is_dir() { &mut folders } else { &mut pages };
+            of_its_kind.push(path);
         }
     }
     pages.retain(|page| page.ends_with(".md"));

@@ -277,12 +277,11 @@ impl Calls {
         if sent.cancelled
             && let Some(undo) = sent.undo
             && let Some(arguments) = undo.arguments(outcome)
+            && let Request::Call(Call { object, thread, .. }) = sent.request
         {
-            if let Request::Call(Call { object, thread, .. }) = sent.request {
-                let (guard, method) = (None, undo.method);
-                let making = Making { object, thread, guard, undo: None, method, arguments };
-                self.queued.push_back((None, making));
-            }
+            let (guard, method) = (None, undo.method);
+            let making = Making { object, thread, guard, undo: None, method, arguments };
+            self.queued.push_back((None, making));
         }
         let ticket = sent.ticket?;
         self.numbers.remove(&ticket);

@@ -796,17 +796,17 @@ fn frame_around(body: &[u8], to: &mut BytesMut) {
 }
 
 fn asked(requests: &[Request]) -> Vec<(u64, u64, Vec<u64>)> {
-    let call = |request: &Request| match request {
-        Request::Call(call) => Some((call.sequence, call.acked, call.received.clone())),
-        _ => None,
+    let call = |request: &Request| {
+        let Request::Call(call) = request else { return None };
+        Some((call.sequence, call.acked, call.received.clone()))
     };
     requests.iter().filter_map(call).collect()
 }
 
 fn cancels(requests: &[Request]) -> Vec<u64> {
-    let cancel = |request: &Request| match request {
-        Request::Cancel(CallId { sequence, .. }) => Some(*sequence),
-        _ => None,
+    let cancel = |request: &Request| {
+        let Request::Cancel(CallId { sequence, .. }) = request else { return None };
+        Some(*sequence)
     };
     requests.iter().filter_map(cancel).collect()
 }
