@@ -99,6 +99,8 @@ pub(crate) fn raise(py: Python<'_>, exception: &Exception) -> PyErr {
 struct Known {
     builtins: Py<PyModule>,
     ours: Py<PyModule>,
+    queue: Py<PyModule>,
+    threading: Py<PyModule>,
     remote: Py<PyAny>,
     from_remote: Py<PyAny>,
     traceback: Py<PyAny>,
@@ -111,6 +113,8 @@ fn known(py: Python<'_>) -> PyResult<&Known> {
         let remote = ours.getattr("RemoteError")?;
         Ok(Known {
             builtins: py.import("builtins")?.unbind(),
+            queue: py.import("queue")?.unbind(),
+            threading: py.import("threading")?.unbind(),
             from_remote: remote.getattr("_of")?.unbind(),
             remote: remote.unbind(),
             traceback: ours.getattr("RemoteTraceback")?.unbind(),
@@ -130,6 +134,11 @@ impl Known {
         let module = match exception.module.as_str() {
             "builtins" => &self.builtins,
             OURS => &self.ours,
+            // What Python's own queues and barriers raise.
+            "queue" | "_queue" if ["Empty", "Full"].contains(&exception.name.as_str()) => {
+                &self.queue
+            }
+            "threading" if exception.name == "BrokenBarrierError" => &self.threading,
             _ => return Ok(None),
         };
         let class = module.bind(py).getattr_opt(exception.name.as_str())?;
