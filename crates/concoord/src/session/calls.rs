@@ -240,14 +240,15 @@ impl Calls {
 
     /// The connection is gone: what nobody waits for is not sent again.
     pub(super) fn forget_abandoned(&mut self) {
-        let forgotten =
-            self.sent.extract_if(.., |_, sent| sent.ticket.is_none() && !sent.cancelled);
-        for (_, sent) in forgotten {
-            if let Request::Call(call) = sent.request {
+        let received = &mut self.received;
+        self.sent.retain(|_, sent| {
+            let is_wanted = sent.ticket.is_some() || sent.cancelled;
+            if let (false, Request::Call(call)) = (is_wanted, &sent.request) {
                 // Whether it told of these nobody knows.
-                self.received.extend(call.received);
+                received.extend(&call.received);
             }
-        }
+            is_wanted
+        });
         self.bytes = self.sent.values().map(|sent| sent.bytes()).sum();
         self.asking.clear();
     }
@@ -333,14 +334,12 @@ impl Undo {
     fn of(self, call: Call, outcome: &Outcome) -> Option<Making> {
         let Outcome::Returned(bytes) = outcome else { return None };
         let value = Value::decode(bytes).ok()?;
-        let guard = match value {
-            Value::None | Value::Bool(false) => return None,
-            Value::Int(token) if self.is_guarded => {
-                let token = u64::try_from(token).ok()?;
-                Some(Box::new(Guard { object: call.object.clone(), token }))
-            }
-            _ => None,
-        };
+        if matches!(value, Value::None | Value::Bool(false)) {
+            return None;
+        }
+        let token = if let Value::Int(token) = value { u64::try_from(token).ok() } else { None };
+        let token = token.filter(|_| self.is_guarded);
+        let guard = token.map(|token| Box::new(Guard { object: call.object.clone(), token }));
         let positional = if self.takes_reply { vec![value] } else { Vec::new() };
         let arguments = Arguments { positional, keyword: Vec::new() }.encode().ok()?;
         let (object, thread, method) = (call.object, call.thread, self.method);
