@@ -1,8 +1,12 @@
 //! The client behind a proxy: converts, lets go of the interpreter, calls, raises.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use concoord::{Arguments, Error, Options, Refusal};
+use concoord::{
+    Arguments, Error, Guard, Health, Manner, ObjectName, Options, Refusal, State, Undo,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
@@ -13,16 +17,22 @@ use crate::value::{arguments_from_python, raise, to_python};
 /// Longer than anybody waits, and short enough to be added to a clock.
 const TIMEOUT_SECONDS_MAX: f64 = 1e9;
 
-/// A client of the replicas at some addresses.
+/// Calls of one object, by a session that it may share with others.
 #[pyclass(frozen, module = "concoord._concoord")]
 pub(crate) struct Client {
-    client: concoord::Client,
+    client: Arc<concoord::Client>,
     /// As it was given.
     #[pyo3(get)]
     bootstrap: String,
     /// Seconds that a call may take.
     #[pyo3(get)]
     timeout: f64,
+    object: ObjectName,
+    guard: Option<Guard>,
+    /// Who calls, where that is not the thread that does.
+    thread: Option<u64>,
+    /// By what gives something out, what gives it back.
+    undo: HashMap<String, String>,
     proxy: Option<Py<PyType>>,
 }
 
@@ -30,30 +40,69 @@ pub(crate) struct Client {
 impl Client {
     /// Connects; `proxy` is the proxy class that this is for, if there is one yet.
     #[new]
-    #[pyo3(signature = (bootstrap, timeout, proxy, /))]
+    #[pyo3(signature = (bootstrap, timeout, proxy, name="", /))]
     fn new(
         py: Python<'_>,
         bootstrap: String,
         timeout: f64,
         proxy: Option<Py<PyType>>,
+        name: &str,
     ) -> PyResult<Self> {
         if timeout.is_nan() || timeout <= 0.0 {
             return Err(PyValueError::new_err("the timeout must be more than 0 seconds"));
         }
-        let class = match &proxy {
-            Some(proxy) => Some(proxy.getattr(py, "_class")?.extract::<String>(py)?),
-            None => None,
-        };
-        let class = class.filter(|class| !class.is_empty());
+        let class = class_of(py, proxy.as_ref())?;
         let options = Options {
             timeout: Duration::from_secs_f64(timeout.min(TIMEOUT_SECONDS_MAX)),
-            class,
+            class: Some(class.clone()).filter(|class| !class.is_empty()),
             ..Options::default()
         };
         let client = interruptible(py, |interrupted| {
             concoord::Client::connect_with(&bootstrap, options, interrupted)
         })?;
-        Ok(Self { client, bootstrap, timeout, proxy })
+        let (undo, object) =
+            (undo_of(py, proxy.as_ref())?, ObjectName { class, name: name.into() });
+        let (guard, thread, client) = (None, None, Arc::new(client));
+        Ok(Self { client, bootstrap, timeout, object, guard, thread, undo, proxy })
+    }
+
+    /// Another object, called by the same session.
+    #[pyo3(signature = (proxy, name, /))]
+    fn object(&self, py: Python<'_>, proxy: Py<PyType>, name: String) -> PyResult<Self> {
+        let object = ObjectName { class: class_of(py, Some(&proxy))?, name };
+        let undo = undo_of(py, Some(&proxy))?;
+        Ok(Self { object, undo, proxy: Some(proxy), guard: None, ..self.copy(py) })
+    }
+
+    /// The same object, for calls that run only while `holder`'s is held under that token.
+    #[pyo3(signature = (holder, token, /))]
+    fn guarded(&self, py: Python<'_>, holder: &Self, token: u64) -> Self {
+        let guard = Some(Guard { object: holder.object.clone(), token });
+        Self { guard, ..self.copy(py) }
+    }
+
+    /// The same object, called by one that is no thread of this process, whatever thread calls.
+    #[pyo3(signature = (thread, /))]
+    fn called_by(&self, py: Python<'_>, thread: u64) -> Self {
+        Self { thread: Some(THREADS_MAX | thread), ..self.copy(py) }
+    }
+
+    /// The name of the object; empty for the one that is meant where none is named.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.object.name
+    }
+
+    /// How the session is: the state, for how many seconds, its number, how many were lost.
+    fn health(&self, py: Python<'_>) -> (&'static str, f64, Option<u64>, u64) {
+        let Health { state, session, losses } = py.detach(|| self.client.health());
+        let (state, seconds) = match state {
+            State::None => ("none", 0.0),
+            State::Connected => ("connected", 0.0),
+            State::Reconnecting { since } => ("reconnecting", since.as_secs_f64()),
+            State::Doubtful => ("doubtful", 0.0),
+        };
+        (state, seconds, session, losses)
     }
 
     /// Calls a method of the object. An argument that is `...` is left to its default there.
@@ -73,8 +122,9 @@ impl Client {
         };
         let method = method.to_str()?;
         let timeout = Duration::from_secs_f64(self.timeout.min(TIMEOUT_SECONDS_MAX));
+        let manner = self.manner(method);
         let value = interruptible(py, |interrupted| {
-            self.client.call_with(method, &arguments, timeout, interrupted)
+            self.client.call_as(&manner, method, &arguments, timeout, interrupted)
         })?;
         to_python(py, &value)
     }
@@ -85,9 +135,46 @@ impl Client {
         interface.map(|it| interface::to_python(&it)).map_err(|error| to_exception(py, &error))
     }
 
-    /// Ends the session.
+    /// Ends the session, for all that share it.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.client.close());
+    }
+}
+
+/// Numbers of threads are less; those of other callers have this bit.
+const THREADS_MAX: u64 = 1 << 48;
+
+fn class_of(py: Python<'_>, proxy: Option<&Py<PyType>>) -> PyResult<String> {
+    proxy.map_or(Ok(String::new()), |proxy| proxy.getattr(py, "_class")?.extract(py))
+}
+
+fn undo_of(py: Python<'_>, proxy: Option<&Py<PyType>>) -> PyResult<HashMap<String, String>> {
+    let ways = proxy.map(|proxy| proxy.bind(py).getattr_opt("_ways")).transpose()?.flatten();
+    ways.map_or_else(|| Ok(HashMap::new()), |ways| ways.extract())
+}
+
+impl Client {
+    fn copy(&self, py: Python<'_>) -> Self {
+        Self {
+            client: Arc::clone(&self.client),
+            bootstrap: self.bootstrap.clone(),
+            timeout: self.timeout,
+            object: self.object.clone(),
+            guard: self.guard.clone(),
+            thread: self.thread,
+            undo: self.undo.clone(),
+            proxy: self.proxy.as_ref().map(|proxy| proxy.clone_ref(py)),
+        }
+    }
+
+    fn manner(&self, method: &str) -> Manner {
+        let undo = self.undo.get(method).map(|method| Undo {
+            method: method.clone(),
+            takes_reply: false,
+            is_guarded: true,
+        });
+        let (guard, thread) = (self.guard.clone(), self.thread);
+        Manner { object: Some(self.object.clone()), thread, guard, undo }
     }
 }
 
@@ -136,6 +223,8 @@ fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
         Error::TimedOut { .. } | Error::Interrupted => "CallTimeoutError",
         Error::SessionExpired | Error::Refusal(Refusal::SessionExpired) => "SessionExpiredError",
         Error::Refusal(Refusal::NoSuchMethod { .. }) => "NoSuchMethodError",
+        Error::Refusal(Refusal::Fenced { .. }) => "FenceError",
+        Error::Refusal(Refusal::Cancelled) => "CallCancelledError",
         Error::Refusal(Refusal::ObjectCrashed) => "ObjectCrashedError",
         Error::Refusal(Refusal::TooLarge { .. }) | Error::TooLarge { .. } => "TooLargeError",
         Error::Refusal(_) | Error::Refused(_) => "RefusedError",

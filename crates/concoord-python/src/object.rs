@@ -1,9 +1,11 @@
 //! The objects that come ready-made, local: the same code that replicas run.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
-use concoord_core::call::CallId;
+use concoord_core::call::{CallId, SessionId};
 use concoord_core::object::{Context, Deed, Moment, Object, Reply};
 use concoord_core::objects;
 use concoord_core::value::{Exception, Value};
@@ -14,54 +16,93 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use crate::interface::{self, InterfaceTuple};
 use crate::value::{arguments_from_python, raise, to_python};
 
-/// A ready-made object in this process.
+/// How long a call waits at most before it looks whether a signal came.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// A ready-made object in this process. A call that has to wait waits for its other threads.
 #[pyclass(frozen, module = "concoord._concoord")]
-pub(crate) struct LocalObject(Mutex<State>);
+pub(crate) struct LocalObject {
+    state: Mutex<State>,
+    /// Some calls that wait have ended.
+    ended: Condvar,
+}
 
 struct State {
     object: Box<dyn Object>,
-    /// Steps that were taken: what the log's index is to a replica.
+    /// Steps so far: what the log's index is to a replica.
     index: u64,
-    /// When bells ring. There is nobody to ring them in time, but none is missed by a call.
+    /// Calls that wait, by their numbers; `Some` once they have ended.
+    parked: HashMap<u64, Option<Result<Value, Exception>>>,
+    /// What is due when, of the object's own.
     bells: BTreeMap<u64, u64>,
 }
 
+/// When a call is made, milliseconds.
+#[derive(Clone, Copy)]
+struct Now {
+    time_ms: u64,
+    clock_ms: u64,
+}
+
+impl Now {
+    /// Python's clocks, since those are the entry's where the object is part of a replicated one.
+    fn of(py: Python<'_>) -> PyResult<Self> {
+        let time = py.import("time")?;
+        let ms =
+            |clock: &str| Ok::<u64, PyErr>(time.call_method0(clock)?.extract::<u64>()? / 1_000_000);
+        Ok(Self { time_ms: ms("time_ns")?, clock_ms: ms("monotonic_ns")? })
+    }
+}
+
 impl State {
-    /// Takes a step at that time.
-    fn step<T>(&mut self, ms: u64, step: impl FnOnce(&mut dyn Object, &mut Context<'_>) -> T) -> T {
+    fn new(object: Box<dyn Object>) -> Self {
+        Self { object, index: 0, parked: HashMap::new(), bells: BTreeMap::new() }
+    }
+
+    /// Has the object make a step for the call of that number.
+    fn step<T>(
+        &mut self,
+        now: Now,
+        sequence: u64,
+        step: impl FnOnce(&mut dyn Object, &mut Context<'_>) -> T,
+    ) -> T {
         self.index += 1;
-        let moment = Moment { index: self.index, step: self.index, time_ms: ms, clock_ms: ms };
+        let Now { time_ms, clock_ms } = now;
+        let moment = Moment { index: self.index, step: self.index, time_ms, clock_ms };
         let mut deeds = Vec::new();
-        let mut context = Context::new(moment, CallId::default(), 0, &mut deeds);
-        let result = step(&mut *self.object, &mut context);
+        let call = CallId { session: SESSION, sequence };
+        let mut context = Context::new(moment, call, thread_number(), &mut deeds);
+        let made = step(self.object.as_mut(), &mut context);
         for deed in deeds {
             match deed {
-                Deed::Bell(bell, at) => drop(self.bells.insert(bell, at)),
-                Deed::Hush(bell) => drop(self.bells.remove(&bell)),
-                // Nobody else is there to whom it would matter.
-                Deed::Answer(..) | Deed::Hold(_) | Deed::Free(_) | Deed::Tell(_) => {}
+                Deed::Answer(call, result) => {
+                    if let Some(parked) = self.parked.get_mut(&call.sequence) {
+                        *parked = Some(result);
+                    }
+                }
+                Deed::Bell(bell, at) => {
+                    self.bells.insert(bell, at);
+                }
+                Deed::Hush(bell) => {
+                    self.bells.remove(&bell);
+                }
+                // There is one session, as long as the process, and nobody watches.
+                Deed::Hold(_) | Deed::Free(_) | Deed::Tell(_) => {}
             }
         }
-        result
+        made
     }
 
-    /// Rings the bells that should have rung until then.
-    fn ring(&mut self, ms: u64) {
-        let next = |bells: &BTreeMap<u64, u64>| bells.iter().map(|(bell, at)| (*at, *bell)).min();
-        while let Some((_, bell)) = next(&self.bells).filter(|(at, _)| *at <= ms) {
-            self.bells.remove(&bell);
-            self.step(ms, |object, context| object.ring(bell, context));
-        }
-    }
-
-    fn snapshot(&self) -> Vec<u8> {
-        let bells = self.bells.iter().map(|(bell, at)| ((*bell).into(), (*at).into()));
+    /// The object, its steps, and its bells as how long they have to ring yet.
+    fn snapshot(&self, now: Now) -> Vec<u8> {
+        let left = |at: &u64| at.saturating_sub(now.clock_ms);
+        let bells = self.bells.iter().map(|(bell, at)| ((*bell).into(), left(at).into()));
         let object = Value::Bytes(self.object.snapshot());
         let all = Value::List(vec![self.index.into(), Value::Map(bells.collect()), object]);
         all.encode().expect("it is not deep").to_vec()
     }
 
-    fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
+    fn restore(&mut self, now: Now, snapshot: &[u8]) -> Result<(), String> {
         let number = |value: Value| {
             let Value::Int(int) = value else { return None };
             u64::try_from(int).ok()
@@ -74,12 +115,35 @@ impl State {
             return Err(wrong());
         };
         let index = number(index).ok_or_else(wrong)?;
-        let bells = bells.into_iter().map(|(bell, at)| Some((number(bell)?, number(at)?)));
+        let at = |left: u64| now.clock_ms.saturating_add(left);
+        let bells = bells.into_iter().map(|(bell, left)| Some((number(bell)?, at(number(left)?))));
         let bells = bells.collect::<Option<_>>().ok_or_else(wrong)?;
         self.object.restore(&object)?;
         (self.index, self.bells) = (index, bells);
         Ok(())
     }
+
+    /// Rings what is due.
+    fn ring(&mut self, now: Now) {
+        while let Some(bell) =
+            self.bells.iter().find(|(_, at)| **at <= now.clock_ms).map(|it| *it.0)
+        {
+            self.bells.remove(&bell);
+            self.step(now, 0, |object, context| object.ring(bell, context));
+        }
+    }
+}
+
+/// The session of all calls: that of the process.
+const SESSION: SessionId = SessionId(1);
+
+/// The number of this thread, which no other of this process has.
+fn thread_number() -> u64 {
+    static THREADS: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static NUMBER: u64 = THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|number| *number)
 }
 
 fn stock(class: &str) -> PyResult<Box<dyn Object>> {
@@ -100,10 +164,10 @@ impl LocalObject {
     #[new]
     #[pyo3(signature = (class, /))]
     fn new(class: &str) -> PyResult<Self> {
-        Ok(Self(Mutex::new(State { object: stock(class)?, index: 0, bells: BTreeMap::new() })))
+        Ok(Self { state: Mutex::new(State::new(stock(class)?)), ended: Condvar::new() })
     }
 
-    /// Calls a method here and now.
+    /// Calls a method here, and waits for other threads if that has to.
     #[pyo3(signature = (method, /, *args, **kwargs))]
     fn call<'py>(
         &self,
@@ -115,41 +179,114 @@ impl LocalObject {
         let arguments =
             arguments_from_python(args, kwargs, |_| None).map_err(|error| error.raise(py))?;
         let method = method.to_str()?;
-        // Python's clock, since that is the entry's where the object is part of a replicated one.
-        let time_ns: u64 = py.import("time")?.call_method0("time_ns")?.extract()?;
-        let ms = time_ns / 1_000_000;
-        let result = self.with(|state| {
-            state.ring(ms);
+        let now = Now::of(py)?;
+        let begun = self.with(|state| {
+            state.ring(now);
             if state.object.interface().is_read_only(method) {
-                return state.object.read(method, &arguments);
+                return Begun::Over(state.object.read(method, &arguments));
             }
-            state.step(ms, |object, context| match object.apply(method, &arguments, context)? {
-                Reply::Value(value) => Ok(value),
-                Reply::Parked { .. } => {
-                    object.cancelled(CallId::default(), context);
-                    let words = "nobody else is there to wait for";
-                    Err(Exception::builtin("RuntimeError", words))
+            let number = state.index + 1;
+            match state.step(now, number, |object, it| object.apply(method, &arguments, it)) {
+                Ok(Reply::Value(value)) => Begun::Over(Ok(value)),
+                Err(exception) => Begun::Over(Err(exception)),
+                Ok(Reply::Parked { until }) => {
+                    state.parked.insert(number, None);
+                    Begun::Parked(number, until)
                 }
-            })
+            }
         });
+        let result = match begun {
+            Begun::Over(result) => {
+                self.ended.notify_all();
+                result
+            }
+            Begun::Parked(number, until) => self.wait(py, number, until)?,
+        };
         to_python(py, &result.map_err(|exception| raise(py, &exception))?)
     }
 
     /// Returns the whole state.
-    fn snapshot<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.with(|state| state.snapshot()))
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let now = Now::of(py)?;
+        Ok(PyBytes::new(py, &self.with(|state| state.snapshot(now))))
     }
 
     /// Becomes what `snapshot` returned.
     #[pyo3(signature = (snapshot, /))]
-    fn restore(&self, snapshot: &[u8]) -> PyResult<()> {
-        self.with(|state| state.restore(snapshot)).map_err(PyValueError::new_err)
+    fn restore(&self, py: Python<'_>, snapshot: &[u8]) -> PyResult<()> {
+        let now = Now::of(py)?;
+        self.with(|state| state.restore(now, snapshot)).map_err(PyValueError::new_err)
     }
 }
 
+/// What has become of a call at first.
+enum Begun {
+    Over(Result<Value, Exception>),
+    /// Under that number, until that time.
+    Parked(u64, Option<u64>),
+}
+
 impl LocalObject {
+    /// Waits for the end of a call.
+    fn wait(
+        &self,
+        py: Python<'_>,
+        number: u64,
+        until: Option<u64>,
+    ) -> PyResult<Result<Value, Exception>> {
+        let call = CallId { session: SESSION, sequence: number };
+        self.ended.notify_all();
+        if py.import("sys")?.getattr("modules")?.contains("concoord._worker")? {
+            let now = Now::of(py)?;
+            self.give_up(now, call);
+            let words = "part of a replicated object, this can't wait: nobody else is there";
+            return Ok(Err(Exception::builtin("RuntimeError", words)));
+        }
+        loop {
+            let now = Now::of(py)?;
+            let over = self.with(|state| {
+                state.ring(now);
+                if let Some(Some(_)) = state.parked.get(&number) {
+                    return state.parked.remove(&number).flatten();
+                }
+                until.filter(|until| *until <= now.clock_ms)?;
+                state.parked.remove(&number);
+                Some(state.step(now, 0, |object, context| object.timed_out(call, context)))
+            });
+            if let Some(result) = over {
+                self.ended.notify_all();
+                return Ok(result);
+            }
+            let left = until.map_or(SLICE, |until| {
+                Duration::from_millis(until.saturating_sub(now.clock_ms)).min(SLICE)
+            });
+            py.detach(|| {
+                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                // It may have ended since we looked.
+                if matches!(state.parked.get(&number), Some(None)) {
+                    drop(self.ended.wait_timeout(state, left));
+                }
+            });
+            if let Err(error) = py.check_signals() {
+                self.give_up(Now::of(py)?, call);
+                return Err(error);
+            }
+        }
+    }
+
+    /// Nobody wants that call any more. What it was given meanwhile stays with who called, as where
+    /// a thread is interrupted that has just got a lock.
+    fn give_up(&self, now: Now, call: CallId) {
+        self.with(|state| {
+            if state.parked.remove(&call.sequence).is_some_and(|ended| ended.is_none()) {
+                state.step(now, 0, |object, context| object.cancelled(call, context));
+            }
+        });
+        self.ended.notify_all();
+    }
+
     /// Nothing that runs inside asks for the interpreter, so that to hold it meanwhile is safe.
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -59,7 +59,13 @@ class ScriptedReplica:
         with connection, connection.makefile("rb") as incoming:
             try:
                 assert incoming.read(8) == b"\xc0\xcdcncrd\x01"
-                self._message(incoming)
+                hello = self._message(incoming)
+                hello.varint()
+                wanted = hello.text() if hello.varint() else self.interface.name
+                if wanted != self.interface.name:
+                    refusal = f"this cluster hosts {self.interface.name}"
+                    connection.sendall(frame(varint(3) + text(refusal)))
+                    return
                 connection.sendall(frame(self._welcome()))
                 while (request := self._message(incoming)) is not None:
                     if answer := self._answer(request):
@@ -87,15 +93,22 @@ class ScriptedReplica:
             self.sessions.append(len(self.sessions) + 1)
             return varint(0) + varint(len(self.sessions))
         if kind == 1:
-            _, sequence, _, _ = (request.varint() for _ in range(4))
+            _, sequence, _ = (request.varint() for _ in range(3))
+            for _ in range(request.varint()):
+                request.varint()  # what was received
+            request.varint()  # the thread
+            assert request.varint() == 0, "no guard is expected"
+            request.text(), request.text()  # the object
             method, given = request.text(), request.bytes()
             if method == "hang":
                 self.hanging.set()
                 return None
             return varint(2) + varint(sequence) + self._outcome(method, given)
         if kind in (2, 3):
-            return varint(kind + 1) + varint(request.varint())
-        return varint(5) + self._interface()
+            return varint(kind + 2) + varint(request.varint())
+        if kind == 4:
+            return None  # nobody waits for what is cancelled
+        return varint(6) + self._interface()
 
     def _outcome(self, method: str, given: bytes) -> bytes:
         args, kwargs = decode(given) if given else ([], {})

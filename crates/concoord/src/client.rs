@@ -6,6 +6,7 @@
 //! session alive and looks for unasked answers while nobody waits.
 
 mod keeper;
+mod later;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -20,6 +21,8 @@ use concoord_core::call::{Guard, ObjectName};
 use concoord_core::object::Interface;
 use concoord_core::wire::Status;
 
+use self::later::Later;
+pub use self::later::{Gathered, Started};
 use crate::bootstrap::Bootstrap;
 use crate::error::Attempts;
 use crate::reply;
@@ -117,6 +120,17 @@ impl Client {
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Self, Error> {
         Self::connect_in(std::process::id, bootstrap, options, interrupted)
+    }
+
+    /// A client that connects when it is first called, and so waits for nobody here.
+    ///
+    /// # Errors
+    /// [`Error::Bootstrap`].
+    pub fn lazy(bootstrap: &str, options: Options) -> Result<Self, Error> {
+        let bootstrap: Bootstrap = bootstrap.parse()?;
+        let session = Session::new(bootstrap.clone(), options.class.clone());
+        let process = std::process::id;
+        Ok(Self { bootstrap, options, process, life: Life::new(process(), session) })
     }
 
     fn connect_in(
@@ -344,6 +358,8 @@ struct State {
     reading: bool,
     /// Threads that wait while another one reads.
     followers: BTreeMap<Ticket, Arc<Condvar>>,
+    /// Calls that no thread waits for.
+    later: Later,
     replies: BTreeMap<Ticket, Result<Reply, Error>>,
     tickets: u64,
     kept: bool,
@@ -371,6 +387,7 @@ impl Shared {
             socket: None,
             reading: false,
             followers: BTreeMap::new(),
+            later: Later::default(),
             replies: BTreeMap::new(),
             tickets: 0,
             kept: false,
@@ -498,6 +515,7 @@ impl Shared {
             self.keeper.notify_one();
         }
         while let Some((ticket, result)) = state.session.done() {
+            let Some(result) = state.later.end(ticket, result) else { continue };
             if let Some(follower) = state.followers.get(&ticket) {
                 follower.notify_one();
             }

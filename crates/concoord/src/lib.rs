@@ -57,7 +57,7 @@ mod session;
 pub mod tokio;
 
 pub use bootstrap::Bootstrap;
-pub use client::{Client, Manner, Options, Pending, status_of};
+pub use client::{Client, Gathered, Manner, Options, Pending, Started, status_of};
 pub use concoord_core::call::{Guard, ObjectName, Refusal};
 pub use concoord_core::object::{Interface, Method, Parameter, ParameterKind};
 pub use concoord_core::value::{Arguments, Exception, Value, ValueError};

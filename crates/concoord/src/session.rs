@@ -282,8 +282,9 @@ impl Session {
         let over = self.proven_at + self.timeout;
         let state = match (self.id, self.cut_off_since()) {
             (None, _) => State::None,
-            // The cluster may have ended it meanwhile: nobody may rely on it any more.
-            (Some(_), Some(_)) if now >= over => State::Doubtful,
+            // The cluster may have ended it meanwhile: nobody may rely on it any more. So too where
+            // this process stood still, and its connection did not break.
+            (Some(_), _) if now >= over => State::Doubtful,
             (Some(_), Some(since)) => State::Reconnecting { since: now.saturating_sub(since) },
             (Some(_), None) => State::Connected,
         };

@@ -9,12 +9,13 @@
 
 from concoord._concoord import __version__
 from concoord._mark import readonly
-from concoord._proxy import Proxy, ProxyType, close, connect, proxy_for
+from concoord._proxy import Proxy, ProxyType, Session, close, connect, proxy_for
 from concoord._waits import call_later, cancel_later, wake
 
 __all__ = [
     "Proxy",
     "ProxyType",
+    "Session",
     "__version__",
     "call_later",
     "cancel_later",

@@ -50,10 +50,23 @@ _Interface: TypeAlias = tuple[
 
 @final
 class Client:
-    """A client of the replicas at some addresses."""
+    """Calls of one object, by a session that it may share with others."""
 
-    def __new__(cls, bootstrap: str, timeout: float, proxy: type | None, /) -> Client:
+    def __new__(
+        cls, bootstrap: str, timeout: float, proxy: type | None, name: str = "", /
+    ) -> Client:
         """Connect; `proxy` is the proxy class that this is for, if there is one yet."""
+    def object(self, proxy: type, name: str, /) -> Client:
+        """Call another object by the same session."""
+    def guarded(self, holder: Client, token: int, /) -> Client:
+        """Call the same object, only while `holder`'s is held under that token."""
+    def called_by(self, thread: int, /) -> Client:
+        """Call the same object as one that is no thread of this process."""
+    @property
+    def name(self) -> str:
+        """The name of the object; empty for the one that is meant where none is named."""
+    def health(self) -> tuple[str, float, int | None, int]:
+        """Say how the session is: state, for how many seconds, its number, how many were lost."""
     @property
     def bootstrap(self) -> str:
         """As it was given."""
@@ -65,7 +78,7 @@ class Client:
     def interface(self) -> _Interface:
         """Ask what the object offers."""
     def close(self) -> None:
-        """End the session."""
+        """End the session, for all that share it."""
 
 @final
 class LocalObject:
@@ -74,7 +87,7 @@ class LocalObject:
     def __new__(cls, class_: str, /) -> LocalObject:
         """Make a ready-made object of that class."""
     def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Call a method here and now."""
+        """Call a method here, and wait for other threads if that has to."""
     def snapshot(self) -> bytes:
         """Return the whole state."""
     def restore(self, snapshot: bytes, /) -> None:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from concoord._concoord import Client
 from concoord._interface import interface_of, told
 from concoord._source import Style, class_name, class_source
-from concoord.exception import ConcoordError
+from concoord.exception import ConcoordError, SessionExpiredError, WatchLostError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from typing_extensions import Self
 
     from concoord._interface import Interface
 
-__all__ = ["Proxy", "ProxyType", "close", "connect", "proxy_for"]
+__all__ = ["Proxy", "ProxyType", "Session", "close", "connect", "proxy_for"]
+
+_WATCH = "__concoordwatch__"
+_WATCHERS = itertools.count(1)
+"""Each watch is a caller of its own."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -34,21 +41,63 @@ class Proxy:
 
     _class: ClassVar[str] = ""
 
-    def __init__(self, bootstrap: str, timeout: float = 60) -> None:
+    def __init__(
+        self,
+        bootstrap: str = "",
+        timeout: float = 60,
+        name: str = "",
+        session: Session | None = None,
+    ) -> None:
         """Connect to the replicas at `bootstrap`, such as `"10.0.0.1:14000, 10.0.0.2:14000"`.
 
         Domain names may stand in place of addresses, as in `"counterdomain.com"`: their SRV
         records at `_concoord._tcp` are looked up whenever a connection is lost, else their
         addresses. `"counterdomain.com?dns=127.0.0.1:5353"` names the DNS server to ask.
 
-        A call that is not answered within `timeout` seconds raises `CallTimeoutError`.
+        A call that is not answered within `timeout` seconds raises `CallTimeoutError`; one that
+        waits for what others do may take longer. `name` says which object of the class is meant:
+        it is made when it is first called. With `session`, that of another proxy or a `Session`,
+        in place of `bootstrap`, what both hold lives and ends together.
         """
-        self._use(Client(bootstrap, timeout, type(self)))
+        if session is None:
+            self._use(Client(bootstrap, timeout, type(self), name))
+        elif bootstrap:
+            message = "give either bootstrap or session: a session has its own"
+            raise ValueError(message)
+        else:
+            self._use(session._client.object(type(self), name))  # noqa: SLF001
 
     def _use(self, client: Client) -> None:
         self._client = client
         # Bound once: a call goes straight from the method to Rust.
         self._call = client.call
+
+    @property
+    def session(self) -> Session:
+        """The session, for other proxies to share and to see how it is."""
+        return Session._of(self._client)  # noqa: SLF001
+
+    def guarded_by(self, holder: Proxy) -> Self:
+        """Make a proxy of the same object whose calls run only while `holder` is held as it is.
+
+        Later, when that is lost or released, they raise `FenceError`: however late a call comes,
+        the object itself refuses it. This thread must hold it now.
+        """
+        from concoord._held import token_of
+
+        client, token = token_of(holder)
+        guarded = type(self).__new__(type(self))
+        guarded._use(self._client.guarded(client, token))  # noqa: SLF001
+        return guarded
+
+    def watch(self) -> Iterator[Any]:
+        """Give every change of the object from now on, in order, and wait for more.
+
+        What a change is the class says; one of a class of your own is the call that may have made
+        it: `(method, args, kwargs)`. Raises `WatchLostError` if changes were missed.
+        """
+        client = self._client.called_by(next(_WATCHERS))
+        return _changes(client, client.call(_WATCH))
 
     def close(self) -> None:
         """End the session: what the object holds for it is released at once.
@@ -76,13 +125,79 @@ class Proxy:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process as what it connects to."""
-        return type(self), (self._client.bootstrap, self._client.timeout)
+        client = self._client
+        return type(self), (client.bootstrap, client.timeout, client.name)
+
+
+class Session:
+    """A session with a cluster, which any number of proxies may share.
+
+    It keeps itself alive in the background. When it ends, by `close` or by a silence that is too
+    long, the cluster releases what was held in it.
+    """
+
+    __slots__ = ("_client",)
+
+    def __init__(self, bootstrap: str, timeout: float = 60) -> None:
+        """Connect to the replicas at `bootstrap`, as a proxy does."""
+        self._client = Client(bootstrap, timeout, None)
+
+    @classmethod
+    def _of(cls, client: Client) -> Self:
+        session = cls.__new__(cls)
+        session._client = client  # noqa: SLF001
+        return session
+
+    @property
+    def state(self) -> str:
+        """How it is, in words.
+
+        `"connected"`; `"reconnecting since 1.5 s"`; `"lost"`, also if it only may be: the cluster
+        has not answered for as long as a session may be silent; `"none"` before the first call.
+        """
+        state, seconds, _, losses = self._client.health()
+        if state == "reconnecting":
+            return f"reconnecting since {seconds:.1f} s"
+        return "lost" if state == "doubtful" or (state == "none" and losses) else state
+
+    @property
+    def number(self) -> int | None:
+        """Its number in the cluster; `None` while there is none."""
+        return self._client.health()[2]
+
+    def close(self) -> None:
+        """End it, for all proxies that share it."""
+        self._client.close()
+
+    def __repr__(self) -> str:
+        """Say with whom, and how it is."""
+        return f"<Session at {self._client.bootstrap}: {self.state}>"
+
+
+def _changes(client: Client, after: int) -> Iterator[Any]:
+    try:
+        while True:
+            for step, changes in client.call(_WATCH, after):
+                after = step
+                yield from changes
+    except SessionExpiredError as error:
+        message = "the session ended: look at the object, and watch it anew"
+        raise WatchLostError(message) from error
+    finally:
+        with contextlib.suppress(ConcoordError):
+            client.call(_WATCH, False)
 
 
 class ProxyType(Protocol[T_co]):
     """The class of a proxy: called with the addresses of replicas, it connects."""
 
-    def __call__(self, bootstrap: str, timeout: float = 60) -> T_co:
+    def __call__(
+        self,
+        bootstrap: str = "",
+        timeout: float = 60,
+        name: str = "",
+        session: Session | None = None,
+    ) -> T_co:
         """Connect, as `Proxy` does."""
         ...
 

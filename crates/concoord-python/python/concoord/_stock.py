@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from concoord._concoord import LocalObject, stock_interface
+from concoord._held import Holder
 from concoord._interface import INIT, told
 from concoord._proxy import Proxy, class_from
+
+WAYS = {
+    "Lock": {"acquire": "release"},
+    "RLock": {"acquire": "release"},
+    "Semaphore": {"acquire": "release"},
+    "BoundedSemaphore": {"acquire": "release"},
+    "Condition": {"acquire": "release"},
+    "ReadWriteLock": {"acquire_write": "release_write", "acquire_read": "release_read"},
+}
+"""Of the classes that give tokens out, what does, and what takes them back; `with` is the first."""
 
 
 class Local:
@@ -36,12 +47,45 @@ class Local:
         self._object.restore(state)
 
 
+class LocalHolder(Local):
+    """A ready-made object in this process that is acquired and released."""
+
+    __slots__ = ()
+
+    _ways: ClassVar[dict[str, str]] = {}
+
+    def _use(self, native: LocalObject) -> None:
+        self._object = native
+        ways = self._ways
+
+        def call(method: str, /, *args: Any, **kwargs: Any) -> Any:
+            result = native.call(method, *args, **kwargs)
+            # A token is for replicas: here, as in `threading`, it is got or not.
+            return result is not False if method in ways else result
+
+        self._call = call
+
+    def __enter__(self) -> bool:
+        """Acquire."""
+        return bool(self._call(next(iter(self._ways))))
+
+    def __exit__(self, *_: object) -> None:
+        """Release."""
+        self._call(next(iter(self._ways.values())))
+
+
 def local_class(module: str, name: str) -> Any:
     """Make the local class of a ready-made object."""
-    return class_from(told(stock_interface(f"{module}.{name}")), Local, module)
+    base = _with_ways(LocalHolder, name) if name in WAYS else Local
+    return class_from(told(stock_interface(f"{module}.{name}")), base, module)
 
 
 def proxy_class(module: str, name: str) -> Any:
     """Make the proxy of a ready-made object, whose module is called as that of the object."""
     of = module.replace("concoord.proxy.", "concoord.object.")
-    return class_from(told(stock_interface(f"{of}.{name}")), Proxy, module)
+    base = _with_ways(Holder, name) if name in WAYS else Proxy
+    return class_from(told(stock_interface(f"{of}.{name}")), base, module)
+
+
+def _with_ways(base: type, name: str) -> type:
+    return type(base.__name__, (base,), {"__slots__": (), "_ways": WAYS[name]})

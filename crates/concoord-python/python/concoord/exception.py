@@ -12,9 +12,12 @@ from typing import Any
 __all__ = [
     "BlockingReturn",
     "BootstrapError",
+    "CallCancelledError",
     "CallTimeoutError",
     "ClosedError",
     "ConcoordError",
+    "FenceError",
+    "LockLost",
     "NoSuchMethodError",
     "NonDeterministicError",
     "ObjectCrashedError",
@@ -25,6 +28,7 @@ __all__ = [
     "TooLargeError",
     "UnblockingReturn",
     "UnreachableError",
+    "WatchLostError",
 ]
 
 
@@ -60,6 +64,25 @@ class RefusedError(ConcoordError):
 
 class NoSuchMethodError(RefusedError, AttributeError):
     """The object has no public method of that name."""
+
+
+class FenceError(RefusedError):
+    """The call is guarded by a token of something that is not held under it any more.
+
+    It has not run: whoever holds the thing now does not see a late write.
+    """
+
+
+class LockLost(ConcoordError):  # noqa: N818 - what happened, rather than what went wrong
+    """What this thread held is held no more: its session ended. Others may hold it by now."""
+
+
+class CallCancelledError(RefusedError):
+    """The call was given up before it ended. It has not run, or waits no more."""
+
+
+class WatchLostError(ConcoordError, LookupError):
+    """Changes were missed: look at the object, and watch it anew."""
 
 
 class ObjectCrashedError(RefusedError):

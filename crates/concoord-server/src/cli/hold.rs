@@ -191,7 +191,7 @@ fn hold(options: &Common, thing: Thing) -> Result<u8, Failure> {
 
 fn manner(options: &Common, thing: &Thing) -> Manner {
     let object = ObjectName { class: thing.class.into(), name: options.name.clone() };
-    let undo = Undo { method: thing.release.into(), takes_reply: false };
+    let undo = Undo { method: thing.release.into(), takes_reply: false, is_guarded: true };
     Manner { object: Some(object), undo: Some(undo), ..Manner::default() }
 }
 

@@ -26,6 +26,7 @@ pub(super) fn keep(shared: &Arc<Shared>, bootstrap: &Bootstrap) {
     while !state.closed {
         let now = shared.now();
         state.session.wake(now);
+        shared.mind_later(&mut state, now);
         shared.settle(&mut state, now);
         state = match state.session.dial(now) {
             Dial::LookUp => {
@@ -71,11 +72,12 @@ impl Shared {
         mut state: MutexGuard<'a, State>,
         now: Duration,
     ) -> MutexGuard<'a, State> {
-        let wake = state.session.wake_at().map_or(LOOK, |at| at.saturating_sub(now).min(LOOK));
+        let wake_at = state.session.wake_at().into_iter().chain(state.later.look_at()).min();
+        let wake = wake_at.map_or(LOOK, |at| at.saturating_sub(now).min(LOOK));
         if state.reading || state.socket.is_none() {
             return self.sleep(state, wake);
         }
-        if state.followers.is_empty() && state.session.is_owed() {
+        if state.followers.is_empty() && (state.session.is_owed() || !state.later.is_empty()) {
             return read_once(self, state).0;
         }
         self.drain(&mut state);

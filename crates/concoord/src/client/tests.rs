@@ -435,3 +435,61 @@ fn status_at(address: SocketAddr) -> Status {
         uptime_ms: 1000,
     }
 }
+
+/// Something that gathers, and what tells of it.
+fn gathering() -> (Arc<Gathered>, mpsc::Receiver<()>) {
+    let (wake_tx, wake_rx) = mpsc::channel();
+    (Arc::new(Gathered::new(Box::new(move || drop(wake_tx.send(()))))), wake_rx)
+}
+
+#[test]
+fn calls_that_no_thread_waits_for_are_gathered() {
+    let replica = Script::new();
+    let (gathered, wake_rx) = gathering();
+    scope(|scope| {
+        scope.spawn(|| replica.welcome().serve());
+        let client = Client::lazy(&replica.address.to_string(), options(LONG)).unwrap();
+        let call = |number| (number, Manner::default(), "increment", Arguments::default());
+        client.start_gathered(&[call(7), call(8), call(9)], LONG, &gathered).unwrap();
+        let mut done = Vec::new();
+        while done.len() < 3 {
+            wake_rx.recv_timeout(LONG).unwrap();
+            done.extend(gathered.take());
+        }
+        let value = |number| Ok(Value::Int(number));
+        assert_eq!(done, [(7, value(1)), (8, value(2)), (9, value(3))]);
+        client.close();
+        let error = client.start_gathered(&[call(1)], LONG, &gathered);
+        assert_eq!(error, Err(Error::Closed));
+    });
+}
+
+#[test]
+fn what_is_gathered_can_be_given_up_and_runs_out_of_time() {
+    let replica = Script::new();
+    let (gathered, wake_rx) = gathering();
+    scope(|scope| {
+        let served = scope.spawn(|| {
+            let mut guest = replica.open();
+            let (parked, slow) = (guest.call(), guest.call());
+            guest.say(&Answer::Parked { sequence: parked.sequence });
+            loop {
+                match guest.hear() {
+                    Some(Request::Cancel(call)) => break (call.sequence, slow.sequence),
+                    Some(Request::KeepAlive(id)) => guest.say(&Answer::Alive(id)),
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+        let client = connect(&[&replica]);
+        let call = |number| (number, Manner::default(), "acquire", Arguments::default());
+        let parked = client.start_gathered(&[call(1)], SHORT, &gathered).unwrap()[0];
+        client.start_gathered(&[call(2)], SHORT, &gathered).unwrap();
+        wake_rx.recv_timeout(LONG).unwrap();
+        let [(2, Err(error))] = &gathered.take()[..] else { panic!("the slow one is over") };
+        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+        client.give_up(parked);
+        assert_eq!(served.join().unwrap(), (1, 2));
+        assert!(gathered.take().is_empty(), "nobody wants it");
+    });
+}

@@ -40,6 +40,9 @@ pub struct Undo {
     pub method: String,
     /// Whether it takes what the call returned, as its only argument.
     pub takes_reply: bool,
+    /// Whether what the call returned is a fencing token. It then runs only if that is still held,
+    /// and so never takes anything from who got it later.
+    pub is_guarded: bool,
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +86,8 @@ impl Calls {
 
     /// Whether anything waits for a connection.
     pub(super) fn are_open(&self) -> bool {
-        !self.queued.is_empty() || self.are_owed() || !self.parked.is_empty()
+        // What is given up ends with the session at the latest, and keeps no client trying.
+        !self.queued.is_empty() || !self.numbers.is_empty()
     }
 
     /// Whether an answer is due.
@@ -236,7 +240,15 @@ impl Calls {
 
     /// The connection is gone: what nobody waits for is not sent again.
     pub(super) fn forget_abandoned(&mut self) {
-        self.sent.retain(|_, sent| sent.ticket.is_some() || sent.cancelled);
+        let received = &mut self.received;
+        self.sent.retain(|_, sent| {
+            let is_wanted = sent.ticket.is_some() || sent.cancelled;
+            if let (false, Request::Call(call)) = (is_wanted, &sent.request) {
+                // Whether it told of these nobody knows.
+                received.extend(&call.received);
+            }
+            is_wanted
+        });
         self.bytes = self.sent.values().map(|sent| sent.bytes()).sum();
         self.asking.clear();
     }
@@ -276,11 +288,9 @@ impl Calls {
         };
         if sent.cancelled
             && let Some(undo) = sent.undo
-            && let Some(arguments) = undo.arguments(outcome)
-            && let Request::Call(Call { object, thread, .. }) = sent.request
+            && let Request::Call(call) = sent.request
+            && let Some(making) = undo.of(call, outcome)
         {
-            let (guard, method) = (None, undo.method);
-            let making = Making { object, thread, guard, undo: None, method, arguments };
             self.queued.push_back((None, making));
         }
         let ticket = sent.ticket?;
@@ -320,14 +330,19 @@ impl Sent {
 }
 
 impl Undo {
-    /// What it is called with after a call that ended so; `None` where that got nothing.
-    fn arguments(&self, outcome: &Outcome) -> Option<Bytes> {
+    /// What is to be called after that call, which ended so; `None` where it got nothing.
+    fn of(self, call: Call, outcome: &Outcome) -> Option<Making> {
         let Outcome::Returned(bytes) = outcome else { return None };
         let value = Value::decode(bytes).ok()?;
         if matches!(value, Value::None | Value::Bool(false)) {
             return None;
         }
+        let token = if let Value::Int(token) = value { u64::try_from(token).ok() } else { None };
+        let token = token.filter(|_| self.is_guarded);
+        let guard = token.map(|token| Box::new(Guard { object: call.object.clone(), token }));
         let positional = if self.takes_reply { vec![value] } else { Vec::new() };
-        Arguments { positional, keyword: Vec::new() }.encode().ok()
+        let arguments = Arguments { positional, keyword: Vec::new() }.encode().ok()?;
+        let (object, thread, method) = (call.object, call.thread, self.method);
+        Some(Making { object, thread, guard, undo: None, method, arguments })
     }
 }

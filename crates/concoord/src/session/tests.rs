@@ -816,7 +816,8 @@ impl World {
     fn acquire(&mut self) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        let undo = Some(Undo { method: "release".into(), takes_reply: false });
+        let (method, takes_reply) = ("release".into(), false);
+        let undo = Some(Undo { method, takes_reply, is_guarded: true });
         let making = Making { method: "acquire".into(), undo, ..Making::default() };
         self.session.call(self.now, ticket, making);
         ticket
@@ -954,4 +955,60 @@ fn a_session_that_may_be_over_is_said_to_be_in_doubt() {
     world.say(&Answer::Expired(SESSION));
     let health = world.session.health(world.now);
     assert_eq!((health.state, health.session, health.losses), (State::None, None, 1));
+}
+
+#[test]
+fn what_is_given_back_is_guarded_by_the_token_it_was_given_under() {
+    let mut world = World::open(&[1]);
+    let ticket = world.acquire();
+    world.heard();
+    world.session.abandon(world.now, ticket);
+    world.heard();
+    let outcome = Outcome::Returned(crate::Value::Int(41).encode().unwrap());
+    world.say(&Answer::Reply { sequence: 2, outcome });
+    let heard = world.heard();
+    let [Request::Call(call)] = heard.as_slice() else { panic!("{heard:?}") };
+    assert_eq!((call.method.as_str(), call.guard.as_ref().unwrap().token), ("release", 41));
+}
+
+#[test]
+fn what_was_given_up_keeps_no_client_trying_for_longer_than_its_session_may_live() {
+    let mut world = World::open(&[1]);
+    let ticket = world.acquire();
+    world.heard();
+    world.say(&Answer::Parked { sequence: 2 });
+    world.session.abandon(world.now, ticket);
+    world.break_link();
+    let lost_at = world.now;
+    while world.session.dial(world.now) != Dial::Nothing {
+        world.session.lost(world.now, "nobody listens there".into());
+        world.now += Duration::from_millis(100);
+        assert!(world.now < lost_at + Duration::from_secs(11));
+    }
+}
+
+#[test]
+fn a_session_is_in_doubt_after_its_process_stood_still() {
+    let mut world = World::open(&[1]);
+    world.now += Duration::from_secs(11);
+    assert_eq!(world.session.health(world.now).state, State::Doubtful);
+    world.session.wake(world.now);
+    world.say(&Answer::Alive(SESSION));
+    assert_eq!(world.session.health(world.now).state, State::Connected);
+}
+
+#[test]
+fn what_a_forgotten_call_told_is_told_again() {
+    let mut world = World::open(&[1]);
+    world.acquire();
+    world.heard();
+    world.say(&Answer::Parked { sequence: 2 });
+    world.say(&returned(2));
+    let ticket = world.call();
+    assert_eq!(asked(&world.heard()), [(3, 3, vec![2])]);
+    world.session.abandon(world.now, ticket);
+    world.break_link();
+    world.call();
+    world.serve(1, &[1]);
+    assert_eq!(asked(&world.heard()), [(4, 4, vec![2])]);
 }
