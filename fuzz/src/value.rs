@@ -1,8 +1,8 @@
 //! Values and arguments, from anybody.
 
 use concoord_core::call::CallId;
-use concoord_core::object::{Context, Moment, Object};
-use concoord_core::objects::counter::Counter;
+use concoord_core::object::{Context, Moment};
+use concoord_core::objects::{STOCK, stock};
 use concoord_core::value::{Arguments, Value};
 
 /// What can be decoded has one encoding, and an object that is called with it does not panic.
@@ -23,17 +23,23 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
+/// Calls every method of every class, of a new object and of one that waits or holds something.
 fn call(arguments: &Arguments) {
-    let mut deeds = Vec::new();
-    let mut context = Context::new(Moment::default(), CallId::default(), 0, &mut deeds);
-    let mut counter = Counter::default();
-    for method in ["__concoordinit__", "increment", "decrement", "getvalue", "__str__"] {
-        let before = counter.clone();
-        if counter.apply(method, arguments, &mut context).is_err() {
-            assert_eq!(counter, before, "a method that raises leaves the object as it was");
+    for class in STOCK {
+        let mut object = stock(class).expect("it is ours");
+        let (interface, mut deeds) = (object.interface(), Vec::new());
+        let methods = interface.methods.iter().chain(&interface.methods);
+        for (step, method) in std::iter::zip(1.., methods) {
+            let moment = Moment { index: step, step, ..Moment::default() };
+            let call = CallId { sequence: step, ..CallId::default() };
+            let mut context = Context::new(moment, call, 0, &mut deeds);
+            let before = object.snapshot();
+            if object.apply(&method.name, arguments, &mut context).is_err() {
+                assert_eq!(object.snapshot(), before, "a method that raises changes nothing");
+            }
         }
+        let mut other = stock(class).expect("as before");
+        other.restore(&object.snapshot()).expect("it is its own");
+        assert_eq!(other.snapshot(), object.snapshot());
     }
-    let mut other = Counter::default();
-    other.restore(&counter.snapshot()).expect("it is its own");
-    assert_eq!(other, counter);
 }

@@ -3,9 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use concoord_core::call::CallId;
-use concoord_core::object::{Context, Moment, Object, Reply};
+use concoord_core::object::{Context, Deed, Moment, Object, Reply};
 use concoord_core::objects;
-use concoord_core::value::Exception;
+use concoord_core::value::{Exception, Value};
 use pyo3::exceptions::{PyLookupError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
@@ -68,14 +68,17 @@ impl LocalObject {
                 Moment { index: state.index, step: state.index, time_ms: ms, clock_ms: ms };
             let mut deeds = Vec::new();
             let mut context = Context::new(moment, CallId::default(), 0, &mut deeds);
-            match state.object.apply(method, &arguments, &mut context)? {
-                Reply::Value(value) => Ok(value),
-                Reply::Parked { .. } => {
-                    state.object.cancelled(CallId::default(), &mut context);
-                    let words = "nobody else is there to wait for";
-                    Err(Exception::builtin("RuntimeError", words))
-                }
+            let reply = state.object.apply(method, &arguments, &mut context)?;
+            state.index = context.last_step();
+            if let Reply::Value(value) = reply {
+                return Ok(value);
             }
+            answer(&deeds).unwrap_or_else(|| {
+                let mut context = Context::new(moment, CallId::default(), 0, &mut deeds);
+                state.object.cancelled(CallId::default(), &mut context);
+                let words = "nobody else is there to wait for";
+                Err(Exception::builtin("RuntimeError", words))
+            })
         });
         to_python(py, &result.map_err(|exception| raise(py, &exception))?)
     }
@@ -97,4 +100,17 @@ impl LocalObject {
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// What the call itself comes to that waits, where the object says so at once.
+fn answer(deeds: &[Deed]) -> Option<Result<Value, Exception>> {
+    deeds.iter().find_map(|deed| match deed {
+        Deed::Answer(call, result) if *call == CallId::default() => Some(result.clone()),
+        Deed::Answer(..)
+        | Deed::Hold(_)
+        | Deed::Free(_)
+        | Deed::Bell(..)
+        | Deed::Hush(_)
+        | Deed::Tell(_) => None,
+    })
 }

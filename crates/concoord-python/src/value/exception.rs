@@ -11,6 +11,10 @@ use super::{Unencodable, from_python_at, tuple};
 
 const OURS: &str = "concoord.exception";
 
+/// Those of Python's own modules that ready-made objects raise.
+const STANDARD: [(&str, &str); 3] =
+    [("queue", "Empty"), ("queue", "Full"), ("threading", "BrokenBarrierError")];
+
 /// An exception that is data: all of its arguments must be, too.
 pub(super) fn from_python(
     exception: &Bound<'_, PyBaseException>,
@@ -127,12 +131,14 @@ impl Known {
         py: Python<'py>,
         exception: &Exception,
     ) -> PyResult<Option<Bound<'py, PyType>>> {
-        let module = match exception.module.as_str() {
-            "builtins" => &self.builtins,
-            OURS => &self.ours,
+        let Exception { module, name, .. } = exception;
+        let module = match module.as_str() {
+            "builtins" => self.builtins.bind(py).clone(),
+            OURS => self.ours.bind(py).clone(),
+            standard if STANDARD.contains(&(standard, name)) => py.import(standard)?,
             _ => return Ok(None),
         };
-        let class = module.bind(py).getattr_opt(exception.name.as_str())?;
+        let class = module.getattr_opt(name.as_str())?;
         let class = class.and_then(|class| class.cast_into::<PyType>().ok());
         Ok(class.filter(|class| class.is_subclass_of::<PyException>().unwrap_or(false)))
     }
