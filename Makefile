@@ -18,7 +18,7 @@ test:
 	@scripts/test
 
 sim:
-	@SIM_SEEDS=$${SIM_SEEDS:-10000} cargo test -p concoord-core --test it sim -- --nocapture
+	@SIM_SEEDS=$${SIM_SEEDS:-10000} cargo test -p concoord-core --test it -- --nocapture sim beside_a_witness
 torture:
 	@scripts/torture
 	@scripts/torture --durable

@@ -1,8 +1,8 @@
 //! Values and arguments, from anybody.
 
-use concoord_core::call::CallId;
+use concoord_core::call::{CallId, SessionId};
 use concoord_core::object::{Context, Moment};
-use concoord_core::objects::{STOCK, stock};
+use concoord_core::objects;
 use concoord_core::value::{Arguments, Value};
 
 /// What can be decoded has one encoding, and an object that is called with it does not panic.
@@ -23,22 +23,23 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// Calls every method of every class, of a new object and of one that waits or holds something.
+/// Every method of every class, each with the object as the calls before have left it.
 fn call(arguments: &Arguments) {
-    for class in STOCK {
-        let mut object = stock(class).expect("it is ours");
-        let (interface, mut deeds) = (object.interface(), Vec::new());
-        let methods = interface.methods.iter().chain(&interface.methods);
-        for (step, method) in std::iter::zip(1.., methods) {
-            let moment = Moment { index: step, step, ..Moment::default() };
-            let call = CallId { sequence: step, ..CallId::default() };
-            let mut context = Context::new(moment, call, 0, &mut deeds);
+    for class in objects::STOCK {
+        let mut object = objects::stock(class).expect("it is one of ours");
+        for (step, method) in (1..).zip(&object.interface().methods) {
+            let id = CallId { session: SessionId(1), sequence: step };
+            let moment = Moment { index: step, step, time_ms: step, clock_ms: step };
+            let mut deeds = Vec::new();
+            let mut context = Context::new(moment, id, 0, &mut deeds);
             let before = object.snapshot();
             if object.apply(&method.name, arguments, &mut context).is_err() {
-                assert_eq!(object.snapshot(), before, "a method that raises changes nothing");
+                let after = object.snapshot();
+                assert_eq!(after, before, "a method that raises leaves the object as it was");
+                assert!(deeds.is_empty(), "and leads to nothing");
             }
         }
-        let mut other = stock(class).expect("as before");
+        let mut other = objects::stock(class).expect("as before");
         other.restore(&object.snapshot()).expect("it is its own");
         assert_eq!(other.snapshot(), object.snapshot());
     }

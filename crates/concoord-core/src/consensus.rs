@@ -13,6 +13,7 @@
 mod envelope;
 mod memory;
 mod safety;
+mod witness;
 
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ pub(crate) struct Consensus {
     given: u64,
     /// The state that belongs to the snapshot which the library has taken in.
     arriving: Option<Snapshot>,
+    /// Of a witness: up to where all replicas with an object have the log, as a leader said.
+    held: Option<u64>,
 }
 
 /// Timeouts, in ticks.
@@ -88,10 +91,19 @@ struct Hint {
 }
 
 /// A place in the log, and the membership there.
+#[derive(Clone)]
 pub(crate) struct Cut {
     pub(crate) index: u64,
     pub(crate) term: u64,
     members: ConfState,
+}
+
+impl Cut {
+    /// Where that snapshot stands; `view` is the one in it.
+    pub(crate) fn of(snapshot: &Snapshot, view: &View) -> Self {
+        let Snapshot { index, term, .. } = *snapshot;
+        Self { index, term, members: members_of(view) }
+    }
 }
 
 /// What was decided.
@@ -99,7 +111,7 @@ pub(crate) enum Decided {
     /// The payload of an entry; empty for the one that a new leader starts with.
     Entry { index: u64, data: Bytes },
     /// A change of the members; `None` where the library found it impossible.
-    Change(Option<Change>),
+    Change { index: u64, change: Option<Change> },
     /// Everything so far, as a state.
     Snapshot(Snapshot),
 }
@@ -107,7 +119,7 @@ pub(crate) enum Decided {
 impl Decided {
     fn of(mut entry: Entry) -> Self {
         match change_of(&entry) {
-            Some(change) => Self::Change(Some(change)),
+            Some(change) => Self::Change { index: entry.index, change: Some(change) },
             None => Self::Entry { index: entry.index, data: entry.take_data() },
         }
     }
@@ -176,6 +188,8 @@ impl Consensus {
         let config = raft::Config {
             id: id.0,
             election_tick: timing.election,
+            // Room for the patience of a witness, see `settle`.
+            max_election_tick: 3 * timing.election,
             heartbeat_tick: timing.heartbeat,
             applied,
             max_size_per_msg: 4 * ENTRY_BYTES_MAX as u64,
@@ -204,6 +218,7 @@ impl Consensus {
             safety,
             given: applied,
             arriving: None,
+            held: None,
         };
         this.settle();
         this
@@ -228,6 +243,7 @@ impl Consensus {
         let id = self.id();
         let applied = self.applied();
         let mut log = std::mem::take(self.node.mut_store());
+        log.withdraw_offer();
         log.members = ConfState { voters: vec![id.0], ..ConfState::default() };
         log.hard_state.term = term;
         log.hard_state.vote = id.0;
@@ -277,11 +293,14 @@ impl Consensus {
             return;
         }
         self.ticks += 1;
-        if self.may_campaign() {
+        // Whoever can't stand counts the time too: a voter that does not know yet that it is one
+        // would otherwise hold for ever to a leader that has stepped down.
+        if self.may_campaign() || !self.node.raft.promotable() {
             self.node.tick();
         }
         if !self.is_leader() || !self.is_short_of_log() {
             self.node.mut_store().withdraw_offer();
+            self.node.mut_store().withdraw_bare();
         }
         if self.leader().is_some() {
             self.hint = None;
@@ -531,7 +550,7 @@ impl Consensus {
         progress.decided.extend(decided.into_iter().map(|entry| self.decide(entry)));
         self.advance_apply();
         let applied = self.node.raft.raft_log.applied;
-        let needed = self.needed();
+        let needed = self.held.or_else(|| self.needed());
         self.node.mut_store().trim(applied, needed);
         self.settle();
     }
@@ -549,7 +568,7 @@ impl Consensus {
         let (to, index) = (message.to, message.get_snapshot().get_metadata().index);
         let mut envelope = Envelope::pack(message);
         if envelope.has_snapshot() {
-            let offer = self.node.store().offered(index).ok_or(to)?;
+            let offer = self.node.store().offered(to, index).ok_or(to)?;
             envelope.put_snapshot(offer.state.clone(), offer.object.clone());
         }
         Ok(envelope)
@@ -585,6 +604,7 @@ impl Consensus {
     }
 
     fn decide(&mut self, entry: Entry) -> Decided {
+        let index = entry.index;
         let Some(change) = change_of(&entry) else { return Decided::of(entry) };
         let change = match self.node.apply_conf_change(&conf_change(&entry)) {
             Ok(mut members) => {
@@ -602,7 +622,7 @@ impl Consensus {
                 None
             }
         };
-        Decided::Change(change)
+        Decided::Change { index, change }
     }
 
     /// The peer that needs a snapshot before it can be sent the log, if one does.
@@ -614,7 +634,7 @@ impl Consensus {
     /// from here on is kept for whoever gets it.
     pub(crate) fn cut(&mut self) -> Cut {
         let index = self.applied();
-        let term = self.node.raft.raft_log.term(index).unwrap_or_default();
+        let term = self.term_at(index);
         self.node.mut_store().hold(index);
         Cut { index, term, members: self.node.store().members.clone() }
     }
@@ -622,9 +642,24 @@ impl Consensus {
     /// The same for an entry that is applied now, while later ones are decided; `view` is that
     /// of there.
     pub(crate) fn cut_at(&mut self, index: u64, view: &View) -> Cut {
-        let term = self.node.raft.raft_log.term(index).unwrap_or_default();
+        let term = self.term_at(index);
         self.node.mut_store().hold(index);
         Cut { index, term, members: members_of(view) }
+    }
+
+    /// From now on what follows that entry is kept; `None` if nothing has to be.
+    pub(crate) fn keep_after(&mut self, index: Option<u64>) {
+        self.node.mut_store().base = index;
+    }
+
+    /// Whether the log that is kept goes on from that entry.
+    pub(crate) fn goes_on_from(&self, index: u64) -> bool {
+        (self.node.store().start()..=self.last()).contains(&index)
+    }
+
+    /// Bytes of the log that is kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.node.store().bytes()
     }
 
     /// No snapshot can be made.
@@ -648,7 +683,12 @@ impl Consensus {
 
     /// Sending a snapshot to that peer is over.
     pub(crate) fn snapshot_sent(&mut self, to: ReplicaId, arrived: bool) {
-        self.node.mut_store().withdraw_offer();
+        let store = self.node.mut_store();
+        if store.witnesses.contains(&to.0) {
+            store.withdraw_bare();
+        } else {
+            store.withdraw_offer();
+        }
         self.node.report_snapshot(
             to.0,
             if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure },
@@ -740,12 +780,14 @@ impl Consensus {
     }
 
     /// Puts an election timeout of ours in place of the one that the library drew: it follows
-    /// from the seed, the term and the time alone, however often the library draws.
+    /// from the seed, the term and the time alone, however often the library draws. A witness lets
+    /// the others go first.
     fn settle(&mut self) {
         let election = self.timing.election;
         let epoch = self.ticks / (2 * election as u64);
         let mut random = Random(self.random.0 ^ self.node.raft.term.rotate_left(32) ^ epoch);
-        let timeout = election + random.below(election);
+        let patience = if self.held.is_some() { 2 * election } else { election };
+        let timeout = patience + random.below(election);
         self.node.raft.set_randomized_election_timeout(timeout);
     }
 }

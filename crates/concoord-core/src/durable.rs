@@ -6,7 +6,7 @@
 use crate::machine::State;
 use crate::view::View;
 use bytes::Bytes;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// One thing to remember, in the order in which it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,15 +89,44 @@ impl Snapshot {
     /// A digest of all of it.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        let numbers = [self.index, self.term, self.state.len() as u64].map(u64::to_le_bytes);
-        let seed = xxh3_64_with_seed(&self.state, xxh3_64(numbers.as_flattened()));
-        self.object.as_ref().map_or(seed, |object| xxh3_64_with_seed(object, seed ^ 1))
+        let mut digest = Digest::of(self.index, self.term, self.state.len() as u64);
+        digest.state(&self.state);
+        self.object.iter().for_each(|object| digest.object(object));
+        digest.end()
     }
 
     /// Bytes of the whole state.
     #[must_use]
     pub fn size(&self) -> usize {
         self.state.len() + self.object.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// [`Snapshot::digest`], of bytes that come one after the other: first all of the state.
+pub(crate) struct Digest {
+    state: Xxh3,
+    object: Option<Xxh3>,
+}
+
+impl Digest {
+    /// Of a snapshot there, with so many bytes of state.
+    pub(crate) fn of(index: u64, term: u64, state: u64) -> Self {
+        let numbers = [index, term, state].map(u64::to_le_bytes);
+        Self { state: Xxh3::with_seed(xxh3_64(numbers.as_flattened())), object: None }
+    }
+
+    pub(crate) fn state(&mut self, bytes: &[u8]) {
+        self.state.update(bytes);
+    }
+
+    /// Some bytes of the object: an empty one differs from none.
+    pub(crate) fn object(&mut self, bytes: &[u8]) {
+        let state = &self.state;
+        self.object.get_or_insert_with(|| Xxh3::with_seed(state.digest() ^ 1)).update(bytes);
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.object.as_ref().unwrap_or(&self.state).digest()
     }
 }
 

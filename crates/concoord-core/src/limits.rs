@@ -62,6 +62,13 @@ pub const METHOD_BYTES_MAX: usize = 256;
 /// How deep values may nest. Deep enough for data, shallow enough for any thread's stack.
 pub const VALUE_DEPTH_MAX: usize = 96;
 
+/// How deep a value may nest that an object keeps: it may come back within others, such as a list
+/// of pairs of them.
+pub const KEPT_DEPTH_MAX: usize = VALUE_DEPTH_MAX - 8;
+
+/// Bytes of a value that an object keeps: what surrounds it in a result must fit as well.
+pub const KEPT_BYTES_MAX: usize = RESULT_BYTES_MAX - (4 << 10);
+
 /// Bytes of calls that one log entry carries. Past this a turn proposes the rest in further
 /// entries, so that one entry never holds up the heartbeats behind it for long.
 pub const ENTRY_BYTES_MAX: usize = 256 << 10;
@@ -133,6 +140,14 @@ pub const LOG_BYTES_MAX: usize = 8 << 20;
 /// Bytes of log that a leader keeps for peers that lag; past this they get a snapshot. A
 /// snapshot must arrive, and what is logged meanwhile after it, before this is full.
 pub const LOG_HELD_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of log after which a state that holds sets is settled anew, so that whoever lags can
+/// start from one that is not long ago. Calls wait for it; so it is rare.
+pub const SETTLE_LOG_BYTES: usize = 32 << 20;
+
+/// Bytes of log that a replica keeps after the last settled state. All that may be undecided fits
+/// besides what leads to the next one, and then some; past this whoever lags must wait for that.
+pub const SETTLED_LOG_BYTES_MAX: usize = 128 << 20;
 
 /// Bytes that may wait for a replica's disk; past this it takes in no more of the log until some
 /// are safe. More than a leader may propose ahead, so that this happens to those alone whose disk

@@ -37,19 +37,27 @@ pub struct Hosting {
     /// them. Without an object above, the first is that of the object that the cluster is started
     /// with.
     pub worker: Vec<Interface>,
+    /// At a witness, which hosts nothing: the class of that object is all that it knows.
+    pub witness: Option<Interface>,
 }
 
 impl Hosting {
     /// An object in this process, and nothing in a worker.
     #[must_use]
     pub fn native(object: Box<dyn Object>) -> Self {
-        Self { object: Some(object), worker: Vec::new() }
+        Self { object: Some(object), worker: Vec::new(), witness: None }
     }
 
     /// Objects of these classes in a worker.
     #[must_use]
     pub const fn worker(classes: Vec<Interface>) -> Self {
-        Self { object: None, worker: classes }
+        Self { object: None, worker: classes, witness: None }
+    }
+
+    /// Nothing, at a witness of a cluster of objects of that class.
+    #[must_use]
+    pub const fn nowhere(class: Interface) -> Self {
+        Self { object: None, worker: Vec::new(), witness: Some(class) }
     }
 
     /// What the object offers that the cluster is started with.
@@ -58,7 +66,10 @@ impl Hosting {
     /// If there is none.
     #[must_use]
     pub fn interface(&self) -> &Interface {
-        let hosted = || self.worker.first().expect("a cluster is started with an object");
+        let hosted = || {
+            let class = self.worker.first().or(self.witness.as_ref());
+            class.expect("a cluster is started with an object")
+        };
         self.object.as_ref().map_or_else(hosted, |object| object.interface())
     }
 }
@@ -197,7 +208,7 @@ impl Machine {
                     let outcome = Outcome::Refused(refusal);
                     self.finish(call.id(), &outcome, then);
                 }
-                Ok(_) if is_meta(&call.method) => self.apply_meta(index, &call, then),
+                Ok(_) if is_meta(&call.method) => self.apply_meta(index, call, then),
                 Ok(Place::Native) => self.apply_native(index, &call, then),
                 Ok(Place::Worker) => self.host(index, call, then),
             },
@@ -374,7 +385,7 @@ impl Machine {
         self.hosted.clear();
         self.worker_due = None;
         self.state = state;
-        Ok(snapshot.object.clone())
+        Ok(snapshot.object.clone().filter(|_| self.has_worker()))
     }
 
     /// Where in the history the next step is.

@@ -353,6 +353,9 @@ impl Method {
     }
 }
 
+/// The method that puts a new object in the old one's place.
+pub const INIT: &str = "__concoordinit__";
+
 /// The special methods that clients may call where the class defines them: the re-initialiser,
 /// and those of Python's own that only look.
 pub const SPECIAL_METHODS: [&str; 7] = [

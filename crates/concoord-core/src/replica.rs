@@ -9,6 +9,7 @@ mod members;
 mod orders;
 mod peers;
 mod settling;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use self::disk::{Disk, written};
 use self::members::Watch;
 use self::orders::Orders;
 use self::settling::Settling;
+use self::witness::Witness;
 use crate::call::ConnectionId;
 use crate::consensus::{
     Consensus, Cut, Decided, GENESIS, Progress, Random, Recovery, Replayed, Timing,
@@ -107,6 +109,8 @@ pub enum Event {
     /// A replica at that address, reached with [`Purpose::Stream`] or [`Purpose::Greet`],
     /// answered our hello.
     Welcomed(SocketAddr, Welcome),
+    /// The names that this replica was given to ask for a cluster stand for these addresses now.
+    Found(Vec<SocketAddr>),
     /// The worker has done these calls; the next of its timers is due then, by the clock.
     Done(Vec<Done>, Option<u64>),
     /// The worker died of this call, or did not come back from it, and did so again when it was
@@ -230,6 +234,7 @@ pub struct Replica {
     watch: Watch,
     proofs: Proofs,
     orders: Orders,
+    witness: Witness,
     /// What the replicas that it would join stand for, once one said so.
     joins: Option<Standing>,
     /// Those whom a joining replica can ask, or who are of a later view than this one: they are
@@ -307,14 +312,14 @@ impl Replica {
         let mut random = Random(config.seed);
         // Stands for "none": a joiner gets the cluster's with its snapshot.
         let cluster = ClusterId(random.next());
+        let Member { id, durable, witness, .. } = config.member;
+        let mut consensus = Consensus::join(id, timing, random.next(), durable);
+        if witness {
+            consensus.be_witness();
+        }
         Self {
             phase,
-            consensus: Consensus::join(
-                config.member.id,
-                timing,
-                random.next(),
-                config.member.durable,
-            ),
+            consensus,
             machine: Machine::new(
                 hosting,
                 View::first(cluster, config.member.clone(), Branch::default()),
@@ -323,6 +328,7 @@ impl Replica {
             watch: Watch::default(),
             proofs: Proofs::default(),
             orders: Orders::default(),
+            witness: Witness::default(),
             joins: None,
             known: BTreeMap::new(),
             early: BTreeMap::new(),
@@ -355,6 +361,19 @@ impl Replica {
         }
     }
 
+    /// Has it join a cluster, even if nobody to ask is known yet: it never starts one.
+    #[must_use]
+    pub fn joining(mut self) -> Self {
+        self.phase = Phase::Joining;
+        self
+    }
+
+    /// Whether it looks for its cluster.
+    #[must_use]
+    pub fn is_joining(&self) -> bool {
+        self.phase == Phase::Joining
+    }
+
     /// A durable replica that was started again, with what it had written down.
     ///
     /// # Errors
@@ -372,6 +391,7 @@ impl Replica {
                 Replayed::Alone(view) => {
                     if view.lineage > this.machine.state.view.lineage {
                         this.machine.state.view = view;
+                        this.rebase(None);
                     }
                 }
             }
@@ -381,6 +401,10 @@ impl Replica {
         let view = &this.machine.state.view;
         let seed = Random(*seed).next();
         this.consensus = Consensus::recover(recovery, view, member.id, timing, seed);
+        if this.is_witness() {
+            this.consensus.be_witness();
+        }
+        this.keep_log();
         // What it led to besides was for those who were there then.
         this.actions.retain(|action| matches!(action, Action::Worker(_)));
         this.freezing = None;
@@ -401,7 +425,8 @@ impl Replica {
             Event::Tick => self.tick(),
             Event::Request(connection, request) => self.request(connection, request),
             Event::Disconnected(connection) => {
-                self.clients.disconnected(connection, self.consensus.is_leader());
+                let leads = self.is_leader();
+                self.clients.disconnected(connection, leads);
                 self.orders.disconnected(connection);
                 self.backups.disconnected(connection);
             }
@@ -416,6 +441,7 @@ impl Replica {
             Event::Fenced(number, result) => self.fenced(number, result),
             Event::SnapshotSent(id, arrived) => self.consensus.snapshot_sent(id, arrived),
             Event::Welcomed(address, welcome) => self.welcomed(address, welcome),
+            Event::Found(addresses) => self.found(addresses),
             Event::Done(done, due) => self.done(done, due),
             Event::HostFailed(number) => self.host_failed(number),
             Event::Snapshot(number, result) => self.frozen(number, result),
@@ -471,11 +497,15 @@ impl Replica {
                 break;
             }
         }
-        if self.consensus.snapshot_wanted().is_some()
-            || self.is_save_due()
-            || self.backups.are_wanted()
-        {
+        self.give_view();
+        let lags = self.consensus.snapshot_wanted().is_some();
+        if self.is_witness() {
+            self.shorten_log();
+        } else if lags || self.is_save_due() || self.backups.are_wanted() {
             self.freeze();
+        }
+        if lags {
+            self.lend_base();
         }
         if !self.serving && self.phase == Phase::Member && self.not_ready().is_none() {
             self.serving = true;
@@ -498,7 +528,7 @@ impl Replica {
 
     /// Puts what clients asked for into the log, or sends it to who can.
     fn propose(&mut self) {
-        if self.consensus.is_leader() {
+        if self.is_leader() {
             // What comes after a change must be decided by those who are members then: whoever
             // goes on alone, later, relies on having all that two members decided.
             if self.consensus.is_changing() {
@@ -523,7 +553,7 @@ impl Replica {
                 proposed += commands;
             }
             self.clients.proposed(proposed);
-        } else if let Some(leader) = self.consensus.leader() {
+        } else if let Some(leader) = self.leader() {
             let parts = in_parts(self.clients.forward(self.now));
             self.actions
                 .extend(parts.map(|commands| Action::Send(leader, PeerMessage::Forward(commands))));
@@ -536,10 +566,11 @@ impl Replica {
 
     fn apply(&mut self, decided: Decided) {
         match decided {
-            Decided::Entry { data, .. } if data.is_empty() => {}
+            Decided::Entry { data, .. } if data.is_empty() || self.is_witness() => {}
             Decided::Entry { index, data } => self.apply_entry(index, &data),
-            Decided::Change(change) => {
+            Decided::Change { index, change } => {
                 if let Some(change) = change {
+                    self.note_change(index, &change);
                     self.apply_change(change);
                 }
             }
@@ -667,6 +698,10 @@ impl Replica {
 
     /// Starts a cluster of this replica alone.
     fn bootstrap(&mut self) {
+        if self.is_witness() {
+            self.stop(Err("a witness starts no cluster: name a replica to join".into()));
+            return;
+        }
         let (mut start, mut object) = ((GENESIS, GENESIS), None);
         if let Some(backup) = self.config.restore.take() {
             let own = self.machine.state.view.clone();
@@ -687,6 +722,8 @@ impl Replica {
         self.consensus = Consensus::bootstrap(id, timing, seed, durable, start);
         let state = self.machine.freeze().encode();
         let first = Snapshot { index: start.0, term: start.1, state, object };
+        let cut = Cut::of(&first, &self.machine.state.view);
+        self.rebase(Some((cut, first.clone())));
         if let Some(persist) = self.consensus.persist_first(first) {
             self.persist(persist);
         }
@@ -703,7 +740,7 @@ impl Replica {
     /// Sees whether there is another leader than at the last look. If so, what clients wait for
     /// is asked of it again; the session table tells what was decided already.
     fn follow_leader(&mut self) -> bool {
-        let leader = self.consensus.leader().map(|leader| (leader, self.consensus.term()));
+        let leader = self.leader().map(|leader| (leader, self.consensus.term()));
         if leader == self.leader_seen || leader.is_none() {
             return false;
         }
@@ -736,6 +773,9 @@ impl Replica {
         match view.role(me.id) {
             Some(Role::Voter) => {}
             Some(Role::Learner) if me.learner => {}
+            Some(Role::Learner) if me.witness && view.serving().count() < 2 => {
+                return Some("the witness counts once two replicas with the object do".into());
+            }
             Some(Role::Learner) => {
                 return Some("the replica is catching up with its cluster".into());
             }
@@ -744,7 +784,10 @@ impl Replica {
         if let Some(reason) = self.disk_is_slow() {
             return Some(reason);
         }
-        if self.consensus.is_settled_leader() {
+        if let Some(reason) = self.led_by_witness() {
+            return Some(reason);
+        }
+        if self.is_settled_leader() {
             return None;
         }
         match self.consensus.leader() {
@@ -786,6 +829,12 @@ impl Replica {
     /// How it is. `connections` is filled in by the shell.
     #[must_use]
     pub fn status(&self) -> Status {
+        Status { digest: self.machine.digest(), ..self.glance() }
+    }
+
+    /// The same without the digest, which takes as long as the object is large: to be had often.
+    #[must_use]
+    pub fn glance(&self) -> Status {
         let reason = self.not_ready();
         let applied = self.consensus.applied();
         Status {
@@ -796,7 +845,7 @@ impl Replica {
             term: self.consensus.term(),
             committed: self.consensus.committed(),
             applied: self.machine.finished(applied),
-            digest: self.machine.digest(),
+            digest: 0,
             sessions: self.machine.state.sessions.len() as u64,
             connections: 0,
             calls: self.machine.state.calls,
@@ -806,6 +855,7 @@ impl Replica {
             uptime_ms: self
                 .started
                 .map_or(0, |started| u64::try_from((self.now - started).as_millis()).unwrap_or(0)),
+            names: String::new(),
         }
     }
 

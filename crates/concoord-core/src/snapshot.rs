@@ -14,9 +14,10 @@ use std::io::{self, Read, Write};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use crate::durable::Snapshot;
+use crate::durable::{Digest, Snapshot};
 use crate::limits::SNAPSHOT_ABOUT_BYTES_MAX;
 use crate::view::ClusterId;
+use crate::wire::Parcel;
 
 /// The version of the format.
 pub const VERSION: u32 = 1;
@@ -77,24 +78,128 @@ pub fn write(about: &About, snapshot: &Snapshot, to: &mut impl Write) -> io::Res
     let object = snapshot.object.as_ref().map(|object| object.len() as u64);
     let state = snapshot.state.len() as u64;
     let preface = Preface { about: about.clone(), index, term, state, object };
-    let preface = postcard::to_stdvec(&preface).expect("all of its types can be encoded");
-    assert!(preface.len() <= SNAPSHOT_ABOUT_BYTES_MAX, "what is said of a snapshot is short");
-    let length = u32::try_from(preface.len()).expect("it is short");
-    let mut header = Vec::new();
-    header.put_slice(&MAGIC);
-    header.put_u32_le(VERSION);
-    header.put_u32_le(length);
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&header), &preface);
-    header.put_u32_le(checksum);
-    header.put_slice(&preface);
-    to.write_all(&header)?;
-    let parts = snapshot.state.chunks(PART_BYTES);
-    let parts = parts.chain(snapshot.object.iter().flat_map(|object| object.chunks(PART_BYTES)));
-    for (number, part) in (0..).zip(parts) {
-        to.write_all(&part_checksum(checksum, number, part).to_le_bytes())?;
-        to.write_all(part)?;
+    let mut parts = Parts::begin(&preface, to)?;
+    parts.push(&snapshot.state)?;
+    snapshot.object.iter().try_for_each(|object| parts.push(object))
+}
+
+/// Writes a snapshot as its bytes come, the state and then the object, and holds a mebibyte of
+/// them.
+pub struct Writer<W> {
+    parts: Parts<W>,
+    digest: Digest,
+    /// Bytes of the state that are still to come.
+    state: u64,
+    parcel: Parcel,
+}
+
+impl<W: Write> Writer<W> {
+    /// Of what that parcel announces.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    ///
+    /// # Panics
+    /// If what it says of itself is beyond [`SNAPSHOT_ABOUT_BYTES_MAX`].
+    pub fn begin(about: &About, parcel: &Parcel, to: W) -> io::Result<Self> {
+        let Parcel { index, term, state, object, .. } = *parcel;
+        let preface = Preface { about: about.clone(), index, term, state, object };
+        let (parts, digest) = (Parts::begin(&preface, to)?, Digest::of(index, term, state));
+        Ok(Self { parts, digest, state, parcel: *parcel })
     }
-    Ok(())
+
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// Those of `to`, and if these are more than was announced.
+    pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let state = usize::try_from(self.state).unwrap_or(usize::MAX).min(bytes.len());
+        let (state, object) = bytes.split_at(state);
+        self.digest.state(state);
+        self.state -= state.len() as u64;
+        if !object.is_empty() {
+            self.digest.object(object);
+        }
+        self.parts.push(bytes)
+    }
+
+    /// All has come: gives `to` back.
+    ///
+    /// # Errors
+    /// If it is not all that was announced, or something else.
+    pub fn end(mut self) -> io::Result<W> {
+        if self.parcel.object == Some(0) {
+            self.digest.object(&[]);
+        }
+        if self.parts.left != [0, 0] {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if self.digest.end() != self.parcel.digest {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it was damaged on its way"));
+        }
+        Ok(self.parts.to)
+    }
+}
+
+/// The parts of a snapshot, each written when it is whole.
+struct Parts<W> {
+    to: W,
+    /// The checksum of what is said before the first.
+    preface: u32,
+    number: u64,
+    /// Bytes of the state and of the object that are in no part yet.
+    left: [u64; 2],
+    /// The beginning of one.
+    begun: Vec<u8>,
+}
+
+impl<W: Write> Parts<W> {
+    fn begin(preface: &Preface, mut to: W) -> io::Result<Self> {
+        let left = [preface.state, preface.object.unwrap_or(0)];
+        let preface = postcard::to_stdvec(preface).expect("all of its types can be encoded");
+        assert!(preface.len() <= SNAPSHOT_ABOUT_BYTES_MAX, "what is said of a snapshot is short");
+        let length = u32::try_from(preface.len()).expect("it is short");
+        let mut header = Vec::new();
+        header.put_slice(&MAGIC);
+        header.put_u32_le(VERSION);
+        header.put_u32_le(length);
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&header), &preface);
+        header.put_u32_le(checksum);
+        header.put_slice(&preface);
+        to.write_all(&header)?;
+        Ok(Self { to, preface: checksum, number: 0, left, begun: Vec::new() })
+    }
+
+    fn push(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let left = self.left.into_iter().find(|left| *left > 0);
+            let more = || io::Error::new(io::ErrorKind::InvalidData, "it is more than announced");
+            let whole = left.ok_or_else(more)?;
+            let whole = usize::try_from(whole).map_or(PART_BYTES, |left| left.min(PART_BYTES));
+            let (next, rest) = bytes.split_at(bytes.len().min(whole - self.begun.len()));
+            bytes = rest;
+            if next.len() == whole {
+                self.write(next)?;
+            } else {
+                self.begun.extend_from_slice(next);
+                if self.begun.len() == whole {
+                    let begun = std::mem::take(&mut self.begun);
+                    self.write(&begun)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, part: &[u8]) -> io::Result<()> {
+        self.to.write_all(&part_checksum(self.preface, self.number, part).to_le_bytes())?;
+        self.to.write_all(part)?;
+        self.number += 1;
+        if let Some(left) = self.left.iter_mut().find(|left| **left > 0) {
+            *left -= part.len() as u64;
+        }
+        Ok(())
+    }
 }
 
 /// Reads a snapshot, of `bytes_max` bytes at most: as many as there are.
@@ -241,6 +346,42 @@ mod tests {
             let bytes = written(&snapshot);
             assert_eq!(read_back(&bytes).unwrap(), (about(), snapshot));
             assert_eq!(read_about(&mut &*bytes).unwrap(), about());
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_comes_in_pieces_is_written_as_a_whole_one() {
+        for (state, object) in
+            [(0, None), (0, Some(7)), (1, Some(0)), (PART_BYTES + 3, Some(2 * PART_BYTES))]
+        {
+            let snapshot = snapshot(state, object);
+            let parcel = Parcel {
+                index: snapshot.index,
+                term: snapshot.term,
+                state: state as u64,
+                object: object.map(|bytes| bytes as u64),
+                digest: snapshot.digest(),
+            };
+            let all =
+                [&snapshot.state[..], snapshot.object.as_deref().unwrap_or_default()].concat();
+            for piece in [1_000, PART_BYTES, 3 * PART_BYTES] {
+                let mut writer = Writer::begin(&about(), &parcel, Vec::new()).unwrap();
+                all.chunks(piece).for_each(|bytes| writer.push(bytes).unwrap());
+                assert_eq!(writer.end().unwrap(), written(&snapshot));
+            }
+            let begin = || Writer::begin(&about(), &parcel, Vec::new()).unwrap();
+            let mut more = begin();
+            more.push(&all).unwrap();
+            more.push(b"x").unwrap_err();
+            if let Some((last, rest)) = all.split_last() {
+                let mut less = begin();
+                less.push(rest).unwrap();
+                less.end().unwrap_err();
+                let mut other = begin();
+                other.push(rest).unwrap();
+                other.push(&[last ^ 1]).unwrap();
+                other.end().unwrap_err();
+            }
         }
     }
 

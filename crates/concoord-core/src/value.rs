@@ -14,7 +14,7 @@ use minicbor::data::{Tag, Type};
 use minicbor::{Decoder, Encoder};
 use num_bigint::{BigInt, Sign};
 
-use crate::limits::VALUE_DEPTH_MAX;
+use crate::limits::{KEPT_DEPTH_MAX, VALUE_DEPTH_MAX};
 
 /// What arguments and results are made of: the types of Python that mean the same anywhere.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,6 +156,17 @@ impl Value {
     pub fn encode(&self) -> Result<Bytes, ValueError> {
         let mut encoder = Encoder::new(Vec::with_capacity(16));
         self.write(&mut encoder, 0)?;
+        Ok(Bytes::from(encoder.into_writer()))
+    }
+
+    /// The bytes of this value, which may nest [`KEPT_DEPTH_MAX`] levels deep: an object that keeps
+    /// it can return it within others.
+    ///
+    /// # Errors
+    /// [`ValueError::TooDeep`].
+    pub(crate) fn encode_kept(&self) -> Result<Bytes, ValueError> {
+        let mut encoder = Encoder::new(Vec::with_capacity(16));
+        self.write(&mut encoder, VALUE_DEPTH_MAX - KEPT_DEPTH_MAX)?;
         Ok(Bytes::from(encoder.into_writer()))
     }
 
@@ -408,6 +419,12 @@ impl From<u64> for Value {
 impl From<usize> for Value {
     fn from(int: usize) -> Self {
         Self::from(int as u64)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(int: i64) -> Self {
+        Self::Int(int)
     }
 }
 

@@ -258,6 +258,11 @@ impl View {
         self.members.iter().find(|(member, _)| member.id == id).map(|(_, role)| *role)
     }
 
+    /// The members that answer calls: those who count in quorums and have a copy of the object.
+    pub fn serving(&self) -> impl Iterator<Item = &Member> {
+        self.voters().filter(|member| !member.witness)
+    }
+
     /// The members that count in quorums.
     pub fn voters(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|(_, role)| *role == Role::Voter).map(|(member, _)| member)

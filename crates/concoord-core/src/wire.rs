@@ -288,11 +288,15 @@ pub struct Status {
     /// Calls that it applied in the last full second.
     pub calls_per_second: u64,
     /// Whether a call would be answered now: there is a leader with a quorum, and it is in touch.
+    /// Of a witness: whether it counts, and follows a leader.
     pub ready: bool,
     /// Why it is not ready, as a sentence for people; empty if it is.
     pub reason: String,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
+    /// How what it keeps of the names is by which clients find replicas, as a sentence for people;
+    /// empty if there is nothing to say.
+    pub names: String,
 }
 
 /// What replicas send each other over an established stream.
@@ -321,6 +325,8 @@ pub enum PeerMessage {
     Order(Order),
     /// To who passed that order on: it can't be done, and why.
     Declined(Order, String),
+    /// To a witness, by the leader: all voters with an object have the log up to that entry.
+    Held(u64),
 }
 
 /// What a replica asks of the worker that hosts its object.

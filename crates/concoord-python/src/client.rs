@@ -45,8 +45,11 @@ impl Client {
             None => None,
         };
         let class = class.filter(|class| !class.is_empty());
-        let options =
-            Options { timeout: Duration::from_secs_f64(timeout.min(TIMEOUT_SECONDS_MAX)), class };
+        let options = Options {
+            timeout: Duration::from_secs_f64(timeout.min(TIMEOUT_SECONDS_MAX)),
+            class,
+            ..Options::default()
+        };
         let client = interruptible(py, |interrupted| {
             concoord::Client::connect_with(&bootstrap, options, interrupted)
         })?;

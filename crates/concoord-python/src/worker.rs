@@ -12,13 +12,14 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use concoord_core::call::{Outcome, Refusal};
+use concoord_core::call::{CallId, ObjectName, Outcome, Refusal, SessionId};
 use concoord_core::limits::{RESULT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use concoord_core::value::{Arguments, Exception, Value};
 use concoord_core::wire::{
-    Done, FromWorker, HostedCall, ToWorker, Written, read_message, take_frame, write_frame,
+    CANCEL, Done, FromWorker, HostedCall, LOST, REMOVE, ToWorker, WAKE, Written, read_message,
+    take_frame, write_frame,
 };
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rustix::cmsg_space;
@@ -67,14 +68,27 @@ impl Worker {
         let socket = socket.ok_or_else(|| PyRuntimeError::new_err("this worker serves already"))?;
         let (incoming, outgoing) = (BytesMut::new(), BytesMut::new());
         let (pipes, snapshots) = (VecDeque::new(), vec![]);
-        Service { host, socket, class: String::new(), incoming, pipes, outgoing, snapshots }.run()
+        Service {
+            host,
+            socket,
+            class: String::new(),
+            tells: false,
+            incoming,
+            pipes,
+            outgoing,
+            snapshots,
+        }
+        .run()
     }
 }
 
 struct Service<'py> {
     host: Bound<'py, PyAny>,
     socket: UnixStream,
+    /// The first class.
     class: String,
+    /// Whether objects are told who calls them, and so can have callers wait.
+    tells: bool,
     incoming: BytesMut,
     /// The replica's pipes, each for the next state that it asks for or brings.
     pipes: VecDeque<OwnedFd>,
@@ -124,22 +138,21 @@ impl<'py> Service<'py> {
     fn serve(&mut self, message: ToWorker) -> PyResult<()> {
         let py = self.host.py();
         let answer = match message {
-            ToWorker::Load { classes } => {
-                let class = classes.into_iter().next().unwrap_or_default();
-                let answer = match self.load(&class) {
-                    Ok(answer) => answer,
-                    Err(error) => FromWorker::NotLoaded(sentence(py, &error)),
-                };
-                self.class = class;
-                answer
-            }
-            ToWorker::Apply { index, time_ms, clock_ms: _, calls } => {
-                self.host.call_method1("begin", (index, time_ms))?;
-                FromWorker::Done { done: self.call_all(calls)?, wake_at: None }
+            ToWorker::Load { classes } => match self.load(classes) {
+                Ok(answer) => answer,
+                Err(error) => FromWorker::NotLoaded(sentence(py, &error)),
+            },
+            ToWorker::Apply { index, time_ms, clock_ms, calls } => {
+                self.host.call_method1("begin", (index, time_ms, clock_ms))?;
+                let done = self.call_all(calls, true)?;
+                let wake_at = self.host.call_method0("wake_at")?.extract()?;
+                FromWorker::Done { done, wake_at }
             }
             ToWorker::Read(calls) => {
                 self.host.call_method0("begin_read")?;
-                FromWorker::Done { done: self.call_all(calls)?, wake_at: None }
+                let done = self.call_all(calls, false)?;
+                let wake_at = self.host.call_method0("wake_at")?.extract()?;
+                FromWorker::Done { done, wake_at }
             }
             ToWorker::Snapshot(number) => {
                 let pipe = self.pipe()?;
@@ -176,10 +189,13 @@ impl<'py> Service<'py> {
         Ok(())
     }
 
-    fn load(&self, class: &str) -> PyResult<FromWorker> {
-        let loaded = self.host.call_method1("load", (class,))?;
-        let (interface, runtime) = loaded.extract::<(InterfaceTuple, String)>()?;
-        Ok(FromWorker::Loaded { interfaces: vec![interface::from_python(interface)?], runtime })
+    fn load(&mut self, classes: Vec<String>) -> PyResult<FromWorker> {
+        let loaded = self.host.call_method1("load", (&classes,))?;
+        self.class = classes.into_iter().next().unwrap_or_default();
+        self.tells = self.host.getattr("tells")?.is_truthy()?;
+        let (interfaces, runtime) = loaded.extract::<(Vec<InterfaceTuple>, String)>()?;
+        let interfaces = interfaces.into_iter().map(interface::from_python);
+        Ok(FromWorker::Loaded { interfaces: interfaces.collect::<PyResult<_>>()?, runtime })
     }
 
     /// The pipe that came with the message at hand.
@@ -188,30 +204,142 @@ impl<'py> Service<'py> {
         pipe.ok_or_else(|| PyValueError::new_err("a message lacks its pipe"))
     }
 
-    /// Runs calls; returns the outcomes that are not on their way yet.
-    fn call_all(&mut self, calls: Vec<HostedCall>) -> PyResult<Vec<Done>> {
+    /// Runs calls; returns what is done and not on its way yet.
+    fn call_all(&mut self, calls: Vec<HostedCall>, applies: bool) -> PyResult<Vec<Done>> {
         let mut done = Vec::with_capacity(calls.len());
         let mut bytes = 0;
         for call in calls {
             if bytes > DONE_BYTES {
+                // When a timer is due next is said with the last part.
                 let part = FromWorker::Done { done: std::mem::take(&mut done), wake_at: None };
                 write_frame(&part, &mut self.outgoing);
                 bytes = 0;
             }
-            // Looked up anew each time: a call may put a new object in the old one's place.
-            let methods = self.host.getattr("methods")?.cast_into::<PyDict>()?;
-            let outcome = match methods.get_item(&call.method)? {
-                Some(method) => run(&method, &call.arguments),
-                None => Outcome::Refused(Refusal::NoSuchMethod {
-                    class: self.class.clone(),
-                    method: call.method,
-                }),
-            };
-            bytes += outcome.size();
-            done.push(Done::Ended(call.number, outcome));
+            let number = call.number;
+            if applies && self.tells {
+                // By a timer that was due before the first call, that is.
+                bytes += self.take_woken(number, &mut done)?;
+            }
+            let ended = if applies { self.apply(call, &mut done)? } else { self.read(&call)? };
+            if applies && self.tells {
+                bytes += self.take_woken(number, &mut done)?;
+            }
+            if let Done::Ended(_, outcome) = &ended {
+                bytes += outcome.size();
+            }
+            done.push(ended);
         }
         self.host.call_method0("end")?;
         Ok(done)
+    }
+
+    fn apply(&self, call: HostedCall, done: &mut Vec<Done>) -> PyResult<Done> {
+        let (py, number, CallId { session, sequence }) = (self.host.py(), call.number, call.call);
+        let step = match call.method.as_str() {
+            LOST => self.host.call_method1("lost", (session.0,)).map(drop),
+            CANCEL => {
+                let was_parked = self.host.call_method1("cancel", (session.0, sequence));
+                if was_parked.and_then(|was| was.is_truthy()).unwrap_or(false) {
+                    let cancelled = Outcome::Refused(Refusal::Cancelled);
+                    done.push(Done::Woken(number, call.call, cancelled));
+                }
+                Ok(())
+            }
+            REMOVE => {
+                let ObjectName { class, name } = &call.object;
+                self.host.call_method1("remove", (class, name)).map(drop)
+            }
+            WAKE => Ok(()),
+            _ => return self.apply_call(call),
+        };
+        if let Err(error) = step {
+            // Whatever an object does at the end of a session, the others go on.
+            error.print(py);
+        }
+        Ok(Done::Ended(number, Outcome::Returned(Bytes::from_static(&[0xf6]))))
+    }
+
+    fn apply_call(&self, call: HostedCall) -> PyResult<Done> {
+        let ObjectName { class, name } = &call.object;
+        if self.tells || !call.object.is_default() {
+            let CallId { session, sequence } = call.call;
+            let who = (session.0, sequence, call.thread, &call.method, (class, name));
+            self.host.call_method1("enter", who)?;
+        }
+        let outcome = match self.methods("methods_of", &call.object) {
+            Ok(methods) => match methods.get_item(&call.method)? {
+                Some(method) => self.run_call(&method, &call.arguments)?,
+                None => Ran::Ended(self.no_method(call.method)),
+            },
+            // The object can't be made.
+            Err(error) => Ran::Ended(raise(self.host.py(), &error)),
+        };
+        Ok(match outcome {
+            Ran::Ended(outcome) => Done::Ended(call.number, outcome),
+            Ran::Parked => Done::Parked(call.number),
+        })
+    }
+
+    fn read(&self, call: &HostedCall) -> PyResult<Done> {
+        let outcome = match self.methods("look_at", &call.object) {
+            Ok(methods) => match methods.get_item(&call.method)? {
+                Some(method) => run(&method, &call.arguments)
+                    .unwrap_or_else(|error| raise(self.host.py(), &error)),
+                None => self.no_method(call.method.clone()),
+            },
+            Err(error) => raise(self.host.py(), &error),
+        };
+        Ok(Done::Ended(call.number, outcome))
+    }
+
+    /// What can be called of an object. Looked up anew each time: a call may put a new object in
+    /// the old one's place.
+    fn methods(&self, how: &str, object: &ObjectName) -> PyResult<Bound<'py, PyDict>> {
+        let methods = if object.is_default() {
+            self.host.getattr("methods")?
+        } else {
+            self.host.call_method1(how, (&object.class, &object.name))?
+        };
+        Ok(methods.cast_into::<PyDict>()?)
+    }
+
+    fn no_method(&self, method: String) -> Outcome {
+        Outcome::Refused(Refusal::NoSuchMethod { class: self.class.clone(), method })
+    }
+
+    /// Runs a call that may wait, or end others that do.
+    fn run_call(&self, method: &Bound<'py, PyAny>, arguments: &[u8]) -> PyResult<Ran> {
+        let py = self.host.py();
+        let error = match run(method, arguments) {
+            Ok(outcome) => return Ok(Ran::Ended(outcome)),
+            Err(error) => error,
+        };
+        let about = self.host.call_method1("raised", (error.value(py),))?;
+        Ok(match about.extract::<Option<(bool, Bound<'_, PyAny>)>>()? {
+            None => Ran::Ended(raise(py, &error)),
+            Some((true, _)) => Ran::Parked,
+            Some((false, value)) => {
+                Ran::Ended(encode(&value).unwrap_or_else(|error| raise(py, &error)))
+            }
+        })
+    }
+
+    /// Adds the calls that were woken by that of that number; says how many bytes they bring.
+    fn take_woken(&self, number: u64, done: &mut Vec<Done>) -> PyResult<usize> {
+        let py = self.host.py();
+        let mut bytes = 0;
+        let ended = self.host.call_method0("take_ended")?;
+        for (session, sequence, how) in ended.extract::<Vec<(u64, u64, Bound<'_, PyAny>)>>()? {
+            let outcome = if how.is_instance_of::<PyBaseException>() {
+                raise(py, &PyErr::from_value(how))
+            } else {
+                encode(&how).unwrap_or_else(|error| raise(py, &error))
+            };
+            bytes += outcome.size();
+            let call = CallId { session: SessionId(session), sequence };
+            done.push(Done::Woken(number, call, outcome));
+        }
+        Ok(bytes)
     }
 
     /// Has another process write the state to that pipe.
@@ -246,30 +374,36 @@ fn written(bytes: &[u8], has_sets: bool) -> Result<Written, String> {
     Ok(Written { bytes, has_sets })
 }
 
-/// Runs one call. Whatever it raises, `SystemExit` included, is its outcome and ends nothing.
-fn run(method: &Bound<'_, PyAny>, arguments: &[u8]) -> Outcome {
-    let arguments = match Arguments::decode(arguments) {
-        Ok(arguments) => arguments,
-        Err(error) => return Outcome::Refused(Refusal::Malformed(error.to_string())),
-    };
-    match call(method, &arguments) {
-        Ok(result) => Outcome::Returned(result),
-        Err(error) => Outcome::Raised(encode_exception(raised(method.py(), &error))),
-    }
+/// What comes of running a call.
+enum Ran {
+    Ended(Outcome),
+    Parked,
 }
 
-fn call(method: &Bound<'_, PyAny>, arguments: &Arguments) -> PyResult<Bytes> {
-    let py = method.py();
-    let (positional, keyword) = arguments_to_python(py, arguments)?;
-    let result = method.call(positional, keyword.as_ref())?;
-    let value = from_python(&result).map_err(|error| error.within("the result").raise(py))?;
+/// Runs one call. Whatever it raises, `SystemExit` included, ends nothing else.
+fn run(method: &Bound<'_, PyAny>, arguments: &[u8]) -> PyResult<Outcome> {
+    let arguments = match Arguments::decode(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return Ok(Outcome::Refused(Refusal::Malformed(error.to_string()))),
+    };
+    let (positional, keyword) = arguments_to_python(method.py(), &arguments)?;
+    encode(&method.call(positional, keyword.as_ref())?)
+}
+
+fn encode(result: &Bound<'_, PyAny>) -> PyResult<Outcome> {
+    let py = result.py();
+    let value = from_python(result).map_err(|error| error.within("the result").raise(py))?;
     let bytes = value.encode().map_err(to_error)?;
     if bytes.len() > RESULT_BYTES_MAX {
         let words =
             format!("the result takes {} bytes, {RESULT_BYTES_MAX} is the most", bytes.len());
         return Err(PyValueError::new_err(words));
     }
-    Ok(bytes)
+    Ok(Outcome::Returned(bytes))
+}
+
+fn raise(py: Python<'_>, error: &PyErr) -> Outcome {
+    Outcome::Raised(encode_exception(raised(py, error)))
 }
 
 fn encode_exception(mut exception: Exception) -> Bytes {

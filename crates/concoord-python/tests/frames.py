@@ -63,19 +63,34 @@ def arguments(args=(), kwargs=None) -> bytes:
     return b"\x82" + encode(list(args)) + encode(kwargs or {})
 
 
-def load(name: str) -> bytes:
-    return frame(varint(0) + text(name))
+def load(*names: str) -> bytes:
+    return frame(varint(0) + varint(len(names)) + b"".join(map(text, names)))
+
+
+class Whose(NamedTuple):
+    """What a call says besides its method and arguments."""
+
+    session: int = 1
+    sequence: int = 0
+    """0 stands for the number that it has."""
+    thread: int = 0
+    of: str = ""
+    name: str = ""
 
 
 def _calls(calls) -> bytes:
     out = varint(len(calls))
     for number, (method, *given) in calls:
-        out += varint(number) + text(method) + text(arguments(*given))
+        whose = given.pop() if given and isinstance(given[-1], Whose) else Whose()
+        call = (whose.session, whose.sequence or number, whose.thread)
+        out += varint(number) + b"".join(map(varint, call)) + text(whose.of) + text(whose.name)
+        out += text(method) + text(arguments(*given))
     return out
 
 
-def apply(index: int, time_ms: int, calls) -> bytes:
-    return frame(varint(1) + varint(index) + varint(time_ms) + _calls(calls))
+def apply(index: int, time_ms: int, calls, clock_ms: int = 0) -> bytes:
+    times = varint(index) + varint(time_ms) + varint(clock_ms)
+    return frame(varint(1) + times + _calls(calls))
 
 
 def read(calls) -> bytes:
@@ -114,6 +129,10 @@ def settle(number: int) -> Take:
     return _take(5, number)
 
 
+CANCELLED = 7
+"""The number of that refusal."""
+
+
 class Raised(NamedTuple):
     error: BaseException
 
@@ -121,6 +140,18 @@ class Raised(NamedTuple):
 class Refused(NamedTuple):
     kind: int
     message: bytes
+
+
+class Parked(NamedTuple):
+    """A call waits."""
+
+
+class Woken(NamedTuple):
+    """A call that waited has ended."""
+
+    session: int
+    sequence: int
+    outcome: object
 
 
 class Written(NamedTuple):
@@ -169,10 +200,21 @@ class Reader:
             return decode(self.bytes())
         if kind == 1:
             return Raised(decode(self.bytes()))
-        # The last of a frame, as these tests ask for it.
-        refused = Refused(self.varint(), self.data)
-        self.data = b""
+        kind = self.varint()
+        if kind == CANCELLED:
+            return Refused(kind, b"")
+        # The last of a frame but for when the next timer is due, as these tests ask for it.
+        refused = Refused(kind, self.data)
+        self.data = b"\0"
         return refused
+
+    def done(self):
+        kind, number = self.varint(), self.varint()
+        if kind == 0:
+            return (number, self.outcome())
+        if kind == 1:
+            return (number, Parked())
+        return (number, Woken(self.varint(), self.varint(), self.outcome()))
 
     def parameter(self):
         return (self.text(), self.varint(), self.option(self.text), self.text())
@@ -184,12 +226,12 @@ class Reader:
     def answer(self):
         kind = self.varint()
         if kind == 0:
-            interface = (self.text(), self.text(), self.list(self.method))
-            return ("loaded", interface, self.text())
+            interface = lambda: (self.text(), self.text(), self.list(self.method))  # noqa: E731
+            return ("loaded", self.list(interface), self.text())
         if kind == 1:
             return ("not loaded", self.text())
         if kind == 2:
-            return ("done", self.list(lambda: (self.varint(), self.outcome())))
+            return ("done", self.list(self.done), self.option(self.varint))
         if kind == 3:
             written = lambda: Written(self.varint(), bool(self.varint()))  # noqa: E731
             return ("snapshot", self.varint(), self.result(written))
@@ -211,7 +253,9 @@ def _write(pipe: int, state: bytes) -> None:
 class WorkerProcess:
     """A worker, driven as its replica would."""
 
-    def __init__(self, name: str | None = "tencounter.TenCounter", folder: Path = HERE) -> None:
+    def __init__(
+        self, name: str | None = "tencounter.TenCounter", *more: str, folder: Path = HERE
+    ) -> None:
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(30)
         environment = {**os.environ, "PYTHONPATH": str(folder)}
@@ -228,8 +272,9 @@ class WorkerProcess:
         self.has_sets = False
         self.number = 0
         self.index = 0
+        self.wake_at: int | None = None
         if name is not None:
-            self.loaded = self.ask(load(name))
+            self.loaded = self.ask(load(name, *more))
 
     def __enter__(self) -> WorkerProcess:
         return self
@@ -295,11 +340,12 @@ class WorkerProcess:
         del self.pending[:size]
         return taken
 
-    def apply(self, *calls, index: int | None = None, time_ms: int | None = None):
+    def apply(self, *calls, index: int | None = None, time_ms: int | None = None, clock_ms=0):
         """Apply the calls as one entry and return their outcomes."""
         self.index = self.index + 1 if index is None else index
         time_ms = 1_700_000_000_000 + self.index if time_ms is None else time_ms
-        kind, done = self.ask(apply(self.index, time_ms, self._numbered(calls)))
+        asked = apply(self.index, time_ms, self._numbered(calls), clock_ms)
+        kind, done, self.wake_at = self.ask(asked)
         assert kind == "done"
         return [outcome for _, outcome in done]
 
@@ -308,7 +354,7 @@ class WorkerProcess:
         return outcome
 
     def read(self, method: str, *args):
-        kind, [(_, outcome)] = self.ask(read(self._numbered([(method, args)])))
+        kind, [(_, outcome)], _ = self.ask(read(self._numbered([(method, args)])))
         assert kind == "done"
         return outcome
 

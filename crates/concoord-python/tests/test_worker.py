@@ -14,7 +14,7 @@ from concoord.exception import NonDeterministicError, RemoteError
 
 
 def test_it_says_what_the_class_offers(worker: WorkerProcess) -> None:
-    kind, (name, doc, methods), runtime = worker.loaded
+    kind, [(name, doc, methods)], runtime = worker.loaded
     assert (kind, name) == ("loaded", "tencounter.TenCounter")
     assert doc == "Counts in tens.\n\nAs the tutorial's own would."
     assert runtime.startswith("python 3.")
@@ -55,14 +55,15 @@ def test_frames_that_come_together_are_answered_in_order(worker: WorkerProcess) 
     calls = [frames.apply(index, 0, [(index, ("increment", (1,)))]) for index in range(1, 51)]
     answers = worker.ask(*calls, frames.snapshot(9), frames.read([(51, ("getvalue",))]))
     done = [answer for answer in answers if answer[0] == "done"]
-    assert done == [("done", [(index, index)]) for index in range(1, 51)] + [("done", [(51, 50)])]
+    expected = [("done", [(index, index)], None) for index in range(1, 51)]
+    assert done == [*expected, ("done", [(51, 50)], None)]
     assert sorted(answer[0] for answer in answers[50:]) == ["done", "snapshot"]
 
 
 def test_a_frame_may_come_byte_by_byte(worker: WorkerProcess) -> None:
     for byte in frames.apply(1, 0, [(1, ("increment",))]):
         worker.socket.sendall(bytes([byte]))
-    assert worker.answer() == ("done", [(1, 10)])
+    assert worker.answer() == ("done", [(1, 10)], None)
 
 
 @pytest.mark.parametrize(
@@ -110,10 +111,11 @@ def test_a_result_that_cannot_travel_is_an_error_for_its_call(worker: WorkerProc
 
 
 def test_arguments_that_are_none_are_refused(worker: WorkerProcess) -> None:
-    message = frames.varint(1) * 2 + frames.varint(0) + frames.varint(1)
-    message += frames.varint(1) + frames.text("increment") + frames.text(b"\xff\xff")
-    malformed = 7
-    kind, [(_, outcome)] = worker.ask(frames.frame(message))
+    message = frames.varint(1) * 2 + frames.varint(0) * 2 + frames.varint(1)
+    message += frames.varint(1) * 3 + frames.varint(0) + frames.text("") * 2
+    message += frames.text("increment") + frames.text(b"\xff\xff")
+    malformed = 9
+    kind, [(_, outcome)], _ = worker.ask(frames.frame(message))
     assert kind == "done"
     assert outcome.kind == malformed
 

@@ -90,6 +90,7 @@ fn through_the_log(folder: &Path) -> Way {
         class: "a.B".into(),
         address: ([127, 0, 0, 1], 14000).into(),
         runtime: String::new(),
+        witness: false,
     };
     let (mut storage, _) = Storage::open(folder, who).unwrap();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use concoord::Bootstrap;
 use concoord_core::durable::Snapshot;
 use concoord_core::limits;
 use concoord_core::object::Object;
@@ -18,8 +19,10 @@ pub struct ReplicaConfig {
     /// Where clients and peers reach this replica: the listener's own address, unless that is a
     /// wildcard or behind a translation.
     pub advertise: SocketAddr,
-    /// Replicas of the cluster to join; empty to start one.
+    /// Replicas of the cluster to join; empty to start one, unless there are `names`.
     pub bootstrap: Vec<SocketAddr>,
+    /// Names of replicas of the cluster to join, looked up again as long as it has not joined.
+    pub names: Option<Bootstrap>,
     /// What the cluster starts with, if it is to start with a backup.
     pub restore: Option<(About, Snapshot)>,
     /// The folder in which everything is written down; `None` to keep it in memory only.
@@ -48,6 +51,12 @@ pub struct ReplicaConfig {
     pub refused_is_dead: bool,
     /// How a peer is fenced that is silent; `None` if it can't be.
     pub fence: Option<FenceSpec>,
+    /// The domain that it answers DNS queries for, and where it is asked, if it does.
+    #[cfg(feature = "dns")]
+    pub dns: Option<crate::DnsSpec>,
+    /// The records in Amazon Route 53 that it keeps up to date, if it does.
+    #[cfg(feature = "route53")]
+    pub route53: Option<crate::Route53Spec>,
     /// How long a bootstrap waits to be greeted by a cluster that it once belonged to.
     pub greeting: Duration,
 }
@@ -59,6 +68,8 @@ pub enum ObjectSpec {
     Native(Box<dyn Fn() -> Box<dyn Object>>, Option<WorkerSpec>),
     /// In a process of its own, which hosts further classes as well.
     Worker(WorkerSpec),
+    /// Nowhere: the replica is a witness, which votes and keeps the log of an object of that class.
+    Nowhere(String),
 }
 
 impl ObjectSpec {
@@ -95,6 +106,7 @@ impl ObjectSpec {
         match self {
             Self::Native(_, worker) => worker.as_ref(),
             Self::Worker(worker) => Some(worker),
+            Self::Nowhere(_) => None,
         }
     }
 }
@@ -164,6 +176,9 @@ pub enum ConfigError {
     /// A backup starts a cluster, and a bootstrap joins one.
     #[error("a backup starts a cluster of its own: name no replica to join")]
     RestoreAndJoin,
+    /// A witness has nothing to start a cluster with.
+    #[error("a witness joins a cluster: name a replica of it to join")]
+    WitnessAlone,
     /// There is no program to start.
     #[error("the worker's command is empty: name the program that hosts the object")]
     NoCommand,
@@ -176,6 +191,7 @@ impl ReplicaConfig {
         Self {
             advertise,
             bootstrap: Vec::new(),
+            names: None,
             restore: None,
             data_dir: None,
             object,
@@ -189,6 +205,10 @@ impl ReplicaConfig {
             learner: false,
             refused_is_dead: false,
             fence: None,
+            #[cfg(feature = "dns")]
+            dns: None,
+            #[cfg(feature = "route53")]
+            route53: None,
             greeting: Duration::from_millis(300),
         }
     }
@@ -204,7 +224,7 @@ impl ReplicaConfig {
         if self.bootstrap.contains(&self.advertise) {
             return Err(ConfigError::OwnBootstrap(self.advertise));
         }
-        if self.restore.is_some() && !self.bootstrap.is_empty() {
+        if self.restore.is_some() && (!self.bootstrap.is_empty() || self.names.is_some()) {
             return Err(ConfigError::RestoreAndJoin);
         }
         if self.tick.is_zero() {
@@ -221,6 +241,10 @@ impl ReplicaConfig {
         times(("election_timeout", self.election_timeout), 3, ("heartbeat", self.heartbeat))?;
         times(("session_timeout", self.session_timeout), 2, ("tick", self.tick))?;
         times(("dead_timeout", self.dead_timeout), 2, ("election_timeout", self.election_timeout))?;
+        let is_alone = self.bootstrap.is_empty() && self.names.is_none();
+        if is_alone && matches!(self.object, ObjectSpec::Nowhere(_)) {
+            return Err(ConfigError::WitnessAlone);
+        }
         self.object.worker().map_or(Ok(()), WorkerSpec::check)
     }
 }
@@ -266,6 +290,15 @@ mod tests {
         let mut config = config();
         config.bootstrap = vec![config.advertise];
         assert_eq!(config.check(), Err(ConfigError::OwnBootstrap(config.advertise)));
+    }
+
+    #[test]
+    fn a_witness_joins_others() {
+        let mut config = config();
+        config.object = ObjectSpec::Nowhere("counter.Counter".into());
+        assert_eq!(config.check(), Err(ConfigError::WitnessAlone));
+        config.bootstrap = vec![([127, 0, 0, 1], 14001).into()];
+        assert_eq!(config.check(), Ok(()));
     }
 
     #[test]

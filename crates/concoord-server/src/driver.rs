@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use concoord::Bootstrap;
 use concoord_core::durable::{Recovered, Snapshot};
 use concoord_core::object::Interface;
 use concoord_core::replica::{Action, Config, Event, Hosting, Replica};
@@ -21,6 +22,7 @@ use crate::clients;
 use crate::config::{ConfigError, ObjectSpec, ReplicaConfig};
 use crate::death::own_process;
 use crate::fence::{FenceSpec, fence};
+use crate::names::Names;
 use crate::shell::Shell;
 use crate::steps::{of_action, reach};
 use crate::storage::{Storage, StorageError, StorageEvent, Who};
@@ -29,6 +31,10 @@ use crate::worker::{LoadError, Worker};
 
 /// How long a replica that was told to stop may take to leave the view.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long looking the names of replicas up may take, and between two attempts.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(2);
 
 /// Why a replica ended without having been told to, or could not start.
 #[derive(Debug, thiserror::Error)]
@@ -85,9 +91,10 @@ pub async fn run(
     let mut bootstrap = config.bootstrap.clone();
     let mut restore = config.restore.take();
     let mut disk = Disk::default();
+    let names = Rc::new(Names::start(&mut config)?);
     loop {
         let driver = tokio::select! {
-            driver = Driver::start(&listener, &config, &mut disk, bootstrap, restore.take()) => driver?,
+            driver = Driver::start(&listener, &config, &names, &mut disk, bootstrap, restore.take()) => driver?,
             () = &mut shutdown => return Ok("told to stop before it had started".into()),
         };
         match driver.drive(&mut disk, &mut serving, shutdown.as_mut()).await {
@@ -117,7 +124,8 @@ impl Disk {
             return Ok(None);
         };
         let (class, runtime) = (hosting.interface().class.clone(), runtime.to_owned());
-        let who = Who { class, address: config.advertise, runtime };
+        let witness = hosting.witness.is_some();
+        let who = Who { class, address: config.advertise, runtime, witness };
         let (storage, recovered) = Storage::open(folder, who)?;
         self.0 = Some(storage);
         Ok(recovered)
@@ -156,27 +164,21 @@ struct Driver {
     fencing: Cell<Option<Task>>,
     started: Instant,
     _accepting: Task,
+    _looking: Option<Task>,
 }
 
 impl Driver {
     async fn start(
         listener: &Rc<TcpListener>,
         config: &ReplicaConfig,
+        names: &Rc<Names>,
         disk: &mut Disk,
         mut bootstrap: Vec<SocketAddr>,
         restore: Option<(About, Snapshot)>,
     ) -> Result<Self, RunError> {
         let source = listener.local_addr()?.ip();
         let process = own_process();
-        let mut hosting = Hosting { object: None, worker: Vec::new() };
-        let (mut runtime, mut worker) = (String::new(), None);
-        if let Some(spec) = config.object.worker() {
-            let (process, loaded) = Worker::load(spec.clone()).await?;
-            (hosting.worker, runtime, worker) = (loaded.interfaces, loaded.runtime, Some(process));
-        }
-        if let ObjectSpec::Native(make, _) = &config.object {
-            hosting.object = Some(make());
-        }
+        let (hosting, runtime, worker) = host(&config.object).await?;
         let restore = restore.map(|backup| fitting(backup, hosting.interface(), &runtime));
         let restore = restore.transpose()?;
         let recovered = disk.open(config, &hosting, &runtime)?;
@@ -195,36 +197,25 @@ impl Driver {
             // One that was in a cluster, and has nothing of it any more, never starts another.
             bootstrap.extend(storage.rejoin());
         }
-        let core = Config {
-            member: Member {
-                process: process.clone(),
-                durable,
-                learner: config.learner,
-                ..Member::new(id, config.advertise)
-            },
-            bootstrap,
-            restore,
-            runtime,
-            seed: random()?,
-            tick: config.tick,
-            election_timeout: config.election_timeout,
-            heartbeat: config.heartbeat,
-            session_timeout: config.session_timeout,
-            dead_timeout: config.dead_timeout,
-            snapshot_bytes: config.snapshot_bytes,
-            disk_timeout: config.disk_timeout,
-            refused_is_dead: config.refused_is_dead,
-            fences: config.fence.is_some(),
-            greeting: config.greeting,
+        let member = Member {
+            process: process.clone(),
+            durable,
+            learner: config.learner,
+            witness: hosting.witness.is_some(),
+            domain: names.domain.clone(),
+            ..Member::new(id, config.advertise)
         };
+        let core = Config { bootstrap, restore, runtime, ..core_config(config, member)? };
         let replica = match recovered {
             Some(recovered) => {
                 reach("driver::recover");
                 Replica::recover(core, hosting, recovered).map_err(RunError::Stopped)?
             }
+            None if config.names.is_some() => Replica::new(core, hosting).joining(),
             None => Replica::new(core, hosting),
         };
-        let shell = Rc::new(Shell::new(replica, source, process, random()? >> 1));
+        let names = Rc::clone(names);
+        let shell = Rc::new(Shell::new(replica, source, process, random()? >> 1, names));
         if let Some(worker) = &worker {
             let shell = Rc::clone(&shell);
             worker.deliver_to(move |event| shell.post(event));
@@ -233,7 +224,18 @@ impl Driver {
         let accepting = Task::spawn(clients::accept(Rc::clone(listener), Rc::clone(&shell)));
         let (tick, started) = (config.tick, Instant::now());
         let (fence, fencing) = (config.fence.clone(), Cell::default());
-        Ok(Self { shell, worker, tick, fence, fencing, started, _accepting: accepting })
+        let names = config.names.clone();
+        let looking = names.map(|names| Task::spawn(look_up(Rc::clone(&shell), names)));
+        Ok(Self {
+            shell,
+            worker,
+            tick,
+            fence,
+            fencing,
+            started,
+            _accepting: accepting,
+            _looking: looking,
+        })
     }
 
     /// Takes turns until the replica ends.
@@ -257,7 +259,10 @@ impl Driver {
                         return end;
                     }
                 }
-                _ = ticks.tick() => self.shell.post(Event::Tick),
+                _ = ticks.tick() => {
+                    self.shell.names.follow(|| self.shell.status());
+                    self.shell.post(Event::Tick);
+                }
                 () = &mut shutdown, if !leaving => {
                     leaving = true;
                     leave_timeout.set(tokio::time::sleep(LEAVE_TIMEOUT));
@@ -346,6 +351,8 @@ impl Driver {
             Action::Persist(persist) => disk.storage().persist(persist),
             Action::Save(snapshot) => disk.storage().save(snapshot),
             Action::Serving => {
+                // Whoever hears that calls are served may ask for names at once.
+                shell.names.follow(|| shell.status());
                 if let Some(serving) = serving.take() {
                     serving();
                 }
@@ -363,6 +370,65 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.shell.end();
     }
+}
+
+/// What the core is told of that, with nobody to join and nothing to go on from.
+fn core_config(config: &ReplicaConfig, member: Member) -> io::Result<Config> {
+    Ok(Config {
+        member,
+        bootstrap: Vec::new(),
+        restore: None,
+        runtime: String::new(),
+        seed: random()?,
+        tick: config.tick,
+        election_timeout: config.election_timeout,
+        heartbeat: config.heartbeat,
+        session_timeout: config.session_timeout,
+        dead_timeout: config.dead_timeout,
+        snapshot_bytes: config.snapshot_bytes,
+        disk_timeout: config.disk_timeout,
+        refused_is_dead: config.refused_is_dead,
+        fences: config.fence.is_some(),
+        greeting: config.greeting,
+    })
+}
+
+/// Looks the names of other replicas up until this one has joined them. One that comes back does
+/// so once: if all that it knew were replaced, only their name leads to those who are there now.
+async fn look_up(shell: Rc<Shell>, names: Bootstrap) {
+    let mut trouble = String::new();
+    loop {
+        match concoord::tokio::look_up(&names, LOOK_UP_TIMEOUT).await {
+            Ok(addresses) => {
+                shell.post(Event::Found(addresses));
+                trouble.clear();
+            }
+            Err(error) if error.to_string() != trouble => {
+                trouble = error.to_string();
+                tracing::debug!("nobody to join is found: {trouble}");
+            }
+            Err(_) => {}
+        }
+        if trouble.is_empty() && !shell.replica.borrow().is_joining() {
+            return;
+        }
+        tokio::time::sleep(LOOK_UP_AGAIN).await;
+    }
+}
+
+/// What is hosted, what it behaves like, and the worker, if there is one.
+async fn host(object: &ObjectSpec) -> Result<(Hosting, String, Option<Worker>), LoadError> {
+    let mut hosting = match object {
+        ObjectSpec::Native(make, _) => Hosting::native(make()),
+        ObjectSpec::Worker(_) => Hosting::worker(Vec::new()),
+        ObjectSpec::Nowhere(class) => {
+            Hosting::nowhere(Interface { class: class.clone(), ..Interface::default() })
+        }
+    };
+    let Some(spec) = object.worker() else { return Ok((hosting, String::new(), None)) };
+    let (worker, loaded) = Worker::load(spec.clone()).await?;
+    hosting.worker = loaded.interfaces;
+    Ok((hosting, loaded.runtime, Some(worker)))
 }
 
 /// The backup's state, if it is one of that object.

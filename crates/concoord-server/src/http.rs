@@ -70,10 +70,11 @@ fn answer(method: &Method, path: &str, status: impl FnOnce() -> Status) -> Reply
 }
 
 fn ready(status: &Status) -> Reply {
+    let names = if status.names.is_empty() { String::new() } else { format!("{}\n", status.names) };
     if status.ready {
-        text(StatusCode::OK, "ok\n")
+        text(StatusCode::OK, format!("ok\n{names}"))
     } else {
-        text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", status.reason))
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n{names}", status.reason))
     }
 }
 
@@ -161,6 +162,8 @@ fn metrics(status: &Status, usage: Usage) -> String {
     let leads = status.leader == Some(status.replica.id);
     to.gauge("concoord_leader", "1 where this replica leads.", u8::from(leads));
     to.gauge("concoord_ready", "1 where a call would be answered now.", u8::from(status.ready));
+    let witness = u8::from(status.replica.witness);
+    to.gauge("concoord_witness", "1 where none ever is: a witness.", witness);
     to.gauge("concoord_term", "The term of the log.", status.term);
     to.gauge("concoord_committed_index", "The last entry that is decided.", status.committed);
     to.gauge("concoord_applied_index", "The last entry that is applied.", status.applied);
@@ -216,6 +219,7 @@ mod tests {
             ready,
             reason: if ready { "" } else { "no quorum: 1 of 2 voters answers" }.into(),
             uptime_ms: 10,
+            names: String::new(),
         }
     }
 

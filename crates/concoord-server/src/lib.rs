@@ -14,12 +14,14 @@ pub mod cli;
 mod clients;
 pub mod config;
 mod connection;
+mod date;
 mod death;
 mod driver;
 mod fence;
 mod http;
 mod journal;
 pub mod logging;
+mod names;
 mod peers;
 mod shell;
 mod steps;
@@ -31,4 +33,8 @@ mod worker;
 pub use config::{ConfigError, ObjectSpec, ReplicaConfig, WorkerSpec};
 pub use driver::{RunError, run, runtime};
 pub use fence::FenceSpec;
+#[cfg(feature = "dns")]
+pub use names::dns::{BindError, DnsSockets, DnsSpec};
+#[cfg(feature = "route53")]
+pub use names::route53::Route53Spec;
 pub use worker::LoadError;

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use crate::connection::{Connection, Room};
 use crate::death::DeathWatch;
+use crate::names::Names;
 use crate::peers::Peers;
 use crate::task::Task;
 use crate::transfer;
@@ -26,6 +27,7 @@ pub(crate) struct Shell {
     pub(crate) replica: RefCell<Replica>,
     pub(crate) peers: Peers,
     pub(crate) deaths: DeathWatch,
+    pub(crate) names: Rc<Names>,
     /// For frames that clients and strangers begin, and for those of peers.
     pub(crate) client_room: Room,
     pub(crate) peer_room: Room,
@@ -46,11 +48,13 @@ impl Shell {
         source: IpAddr,
         process: Option<Process>,
         first: u64,
+        names: Rc<Names>,
     ) -> Self {
         Self {
             replica: RefCell::new(replica),
             peers: Peers::new(source),
             deaths: DeathWatch::new(process),
+            names,
             client_room: Room::new(CLIENTS_BEGUN_BYTES_MAX),
             peer_room: Room::new(PEERS_BEGUN_BYTES_MAX),
             clients: RefCell::default(),
@@ -115,6 +119,7 @@ impl Shell {
         let Some(connection) = clients.get(&id) else { return };
         if let Answer::Status(status) = &mut answer {
             status.connections = clients.len() as u64;
+            status.names = self.names.state();
         }
         self.send(connection, &answer);
     }
@@ -143,9 +148,9 @@ impl Shell {
         self.backups.borrow_mut().clear();
     }
 
-    /// How the replica is, now.
+    /// How the replica is, now, but for its digest: as quick where the object is large.
     pub(crate) fn status(&self) -> Status {
         let connections = self.clients.borrow().len() as u64;
-        Status { connections, ..self.replica.borrow().status() }
+        Status { connections, names: self.names.state(), ..self.replica.borrow().glance() }
     }
 }

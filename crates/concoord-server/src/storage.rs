@@ -13,6 +13,7 @@
 //!
 //! `docs/internals/disk.md` says what is in the files and why.
 
+mod aside;
 mod disk;
 mod folder;
 mod keeper;
@@ -34,6 +35,7 @@ use concoord_core::durable::{Persist, Recovered, Snapshot};
 use concoord_core::view::ReplicaId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use self::aside::drop_discarded;
 use self::folder::{Folder, Identity};
 use self::keeper::Keeper;
 use self::log::{Log, ToLog};
@@ -56,6 +58,8 @@ pub struct Who {
     /// What runs the object, for who reads a snapshot; see
     /// [`PeerHello::runtime`](concoord_core::wire::PeerHello::runtime).
     pub runtime: String,
+    /// Whether it keeps the log alone.
+    pub witness: bool,
 }
 
 /// What becomes of what was asked.
@@ -124,6 +128,14 @@ pub enum StorageError {
         /// What it would run as.
         ours: String,
     },
+    /// It holds a log and an object, or a log alone.
+    #[error("{} is of a replica that was started with{} --witness: start it so again, or name another folder by --data-dir", folder.display(), if *witness { "" } else { "out" })]
+    OtherRole {
+        /// The folder.
+        folder: PathBuf,
+        /// Whether it is a witness's.
+        witness: bool,
+    },
     /// A later program wrote it.
     #[error("{} is of format {format}, which this program does not know: use the program that wrote it, or a later one", folder.display())]
     Newer {
@@ -191,8 +203,11 @@ impl Storage {
         from_environment();
         let folder = Arc::new(Folder::open(folder)?);
         let mut identity = folder.identify(&who)?;
+        folder.mind_aside(identity.used)?;
         let mut found = recovery::recover(&folder, &identity)?;
-        if found.recovered.is_none() {
+        if found.recovered.is_some() {
+            drop_discarded(folder.path()).map_err(|error| folder.failed(error))?;
+        } else {
             if identity.used {
                 identity = folder.identify_anew(&who, &identity.rejoin)?;
             }
@@ -238,7 +253,8 @@ impl Storage {
 
     /// Forgets everything: from now on this is another replica's folder, in which nothing is
     /// safe yet but that it is to join the cluster of those, however it is started. What was
-    /// asked before is not answered any more.
+    /// asked before is not answered any more. The copy that was there is set aside, and deleted
+    /// once the other replica has the state of that cluster safe.
     ///
     /// # Errors
     /// If the disk fails. The folder is then either replica's, whole.
@@ -247,7 +263,9 @@ impl Storage {
             // Nothing may be written any more for the one that it was.
             return Err(self.folder.failed(io::ErrorKind::TimedOut.into()));
         }
+        self.folder.begin_aside()?;
         self.identity = self.folder.identify_anew(&self.who, rejoin)?;
+        self.folder.finish_aside()?;
         recovery::clear(&self.folder)?;
         let found = Found::nothing(&self.identity);
         let (threads, events) = Threads::start(&self.folder, &self.identity, &self.who, found)?;

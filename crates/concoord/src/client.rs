@@ -10,18 +10,20 @@ mod keeper;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use concoord_core::call::{Guard, ObjectName};
 use concoord_core::object::Interface;
 use concoord_core::wire::Status;
 
 use crate::bootstrap::Bootstrap;
 use crate::error::Attempts;
 use crate::reply;
-use crate::session::{Question, Reply, Session, Ticket};
+use crate::session::{Health, Making, Question, Reply, Session, Ticket, Undo};
 use crate::{Arguments, Error, Value};
 
 /// How long a read, a write or a wait lasts at most before its thread looks around: whether it
@@ -33,13 +35,29 @@ const SLICE: Duration = Duration::from_millis(50);
 pub struct Options {
     /// How long a call may take, with all that is needed to connect.
     pub timeout: Duration,
-    /// The class that the object must be of; `None` for any.
+    /// The class that the object must be of; `None` for that which the cluster was started with.
     pub class: Option<String>,
+    /// Which object of the class; empty for the one that is meant where none is named.
+    pub name: String,
+}
+
+/// How a call is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Of which object; `None` for that of the client's options.
+    pub object: Option<ObjectName>,
+    /// Who calls, as objects see it: one number a thread or task. `None` for the thread that
+    /// makes the call.
+    pub thread: Option<u64>,
+    /// It runs only if this is held then; see [`Refusal::Fenced`](crate::Refusal::Fenced).
+    pub guard: Option<Guard>,
+    /// What is to be called if this call has got something though it was given up.
+    pub undo: Option<Undo>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(60), class: None }
+        Self { timeout: Duration::from_secs(60), class: None, name: String::new() }
     }
 }
 
@@ -54,15 +72,16 @@ pub struct Client {
     life: Life,
 }
 
-/// How the replica at `"host:port"` is, by its own account: unlike a [`Client`] this stays with
+/// How the replica at `"host:port"` is, or the first that answers behind a name, by its own account: unlike a [`Client`] this stays with
 /// that very replica.
 ///
 /// # Errors
 /// See [`Error`].
 pub fn status_of(address: &str, timeout: Duration) -> Result<Status, Error> {
-    let bootstrap = Bootstrap::parse(address)?;
-    let options = Options { timeout, class: None };
-    let life = Life::new(std::process::id(), Session::new(None).staying());
+    let bootstrap: Bootstrap = address.parse()?;
+    let options = Options { timeout, ..Options::default() };
+    let session = Session::new(bootstrap.clone(), None).staying();
+    let life = Life::new(std::process::id(), session);
     Client { bootstrap, options, process: std::process::id, life }.status()
 }
 
@@ -76,7 +95,11 @@ struct Life {
 }
 
 impl Client {
-    /// Connects to the first replica of `"host:port, host:port"` that serves.
+    /// Connects to the first replica of `"host:port, host:port"` that serves. In place of some or
+    /// all of them may stand domain names, which are looked up anew whenever a connection is lost:
+    /// as SRV records at `_concoord._tcp.<name>`, else as addresses with port 14000, or with the
+    /// port that follows the name. `?dns=ADDRESS:PORT` behind it all, or the environment variable
+    /// `CONCOORD_DNS`, names the DNS servers to ask in place of this host's own.
     ///
     /// # Errors
     /// [`Error::Bootstrap`], [`Error::Unreachable`], [`Error::Refused`].
@@ -102,8 +125,9 @@ impl Client {
         options: Options,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Self, Error> {
-        let bootstrap = Bootstrap::parse(bootstrap)?;
-        let life = Life::new(process(), Session::new(options.class.clone()));
+        let bootstrap: Bootstrap = bootstrap.parse()?;
+        let session = Session::new(bootstrap.clone(), options.class.clone());
+        let life = Life::new(process(), session);
         let client = Self { bootstrap, options, process, life };
         client.ask(Question::Ready, client.options.timeout, interrupted)?;
         Ok(client)
@@ -129,11 +153,97 @@ impl Client {
         timeout: Duration,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Value, Error> {
-        let arguments = reply::encode(method, arguments, self.options.class.as_deref())?;
+        self.call_as(&Manner::default(), method, arguments, timeout, interrupted)
+    }
+
+    /// Calls a method, in a manner of its own. Interrupted or out of time, a call that waits for
+    /// others ends, and never gets later what it waited for.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn call_as(
+        &self,
+        manner: &Manner,
+        method: &str,
+        arguments: &Arguments,
+        timeout: Duration,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Value, Error> {
+        let making = self.making(manner, method, arguments)?;
         let make = |session: &mut Session, now: Duration, ticket: Ticket| {
-            session.call(now, ticket, method.to_owned(), arguments);
+            session.call(now, ticket, making);
         };
         reply::value(self.wait_for(make, timeout, interrupted)?)
+    }
+
+    /// Makes many calls in one go; they take effect in their order, each once. What came of each
+    /// is in the order of the calls.
+    ///
+    /// # Errors
+    /// See [`Error`]; if one can't be encoded, none is made.
+    pub fn call_all(
+        &self,
+        calls: &[(Manner, &str, Arguments)],
+        timeout: Duration,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<Result<Value, Error>>, Error> {
+        let makings =
+            calls.iter().map(|(manner, method, arguments)| self.making(manner, method, arguments));
+        let makings = makings.collect::<Result<Vec<_>, _>>()?;
+        let shared = self.shared();
+        let tickets = shared.begin(&self.bootstrap, makings)?;
+        let start = shared.now();
+        Ok(tickets
+            .into_iter()
+            .map(|ticket| shared.finish(ticket, start, timeout, interrupted).and_then(reply::value))
+            .collect())
+    }
+
+    /// Makes a call and does not wait for it; [`Pending::wait`] does.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn start(
+        &self,
+        manner: &Manner,
+        method: &str,
+        arguments: &Arguments,
+    ) -> Result<Pending, Error> {
+        let making = self.making(manner, method, arguments)?;
+        let shared = Arc::clone(self.shared());
+        let ticket = shared.begin(&self.bootstrap, vec![making])?.pop();
+        let ticket = ticket.expect("one call was made");
+        let start = shared.now();
+        Ok(Pending { shared, ticket, start, is_over: false })
+    }
+
+    /// How the session is.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let shared = self.shared();
+        let now = shared.now();
+        shared.lock().session.health(now)
+    }
+
+    fn making(
+        &self,
+        manner: &Manner,
+        method: &str,
+        arguments: &Arguments,
+    ) -> Result<Making, Error> {
+        let arguments = reply::encode(method, arguments, self.options.class.as_deref())?;
+        let own = || ObjectName {
+            class: self.options.class.clone().unwrap_or_default(),
+            name: self.options.name.clone(),
+        };
+        Ok(Making {
+            object: manner.object.clone().unwrap_or_else(own),
+            thread: manner.thread.unwrap_or_else(thread_number),
+            guard: manner.guard.clone().map(Box::new),
+            undo: manner.undo.clone(),
+            method: method.to_owned(),
+            arguments,
+        })
     }
 
     /// What the object offers.
@@ -179,16 +289,21 @@ impl Client {
         timeout: Duration,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Reply, Error> {
+        self.shared().wait_for(&self.bootstrap, make, timeout, interrupted)
+    }
+
+    /// What the threads of this process share.
+    fn shared(&self) -> &Arc<Shared> {
         let process = (self.process)();
         let mut life = &self.life;
         while life.process != process {
             life = life.next.get_or_init(|| {
                 life.shared.abandon();
-                let session = Session::new(self.options.class.clone());
+                let session = Session::new(self.bootstrap.clone(), self.options.class.clone());
                 Box::new(Life::new(process, session))
             });
         }
-        life.shared.wait_for(&self.bootstrap, make, timeout, interrupted)
+        &life.shared
     }
 
     fn life_of(&self, process: u32) -> Option<&Life> {
@@ -283,16 +398,71 @@ impl Shared {
     ) -> Result<Reply, Error> {
         let start = self.now();
         let mut state = self.lock();
+        let ticket = self.make(&mut state, bootstrap, start, make)?;
+        self.settle(&mut state, start);
+        self.wait(state, Wait { shared: self, ticket, start, timeout }, interrupted)
+    }
+
+    /// Makes calls, all of which are written together.
+    fn begin(
+        self: &Arc<Self>,
+        bootstrap: &Bootstrap,
+        makings: Vec<Making>,
+    ) -> Result<Vec<Ticket>, Error> {
+        let now = self.now();
+        let mut state = self.lock();
+        let mut tickets = Vec::with_capacity(makings.len());
+        for making in makings {
+            let make = |session: &mut Session, now: Duration, ticket: Ticket| {
+                session.call(now, ticket, making);
+            };
+            tickets.push(self.make(&mut state, bootstrap, now, make)?);
+        }
+        self.settle(&mut state, now);
+        Ok(tickets)
+    }
+
+    /// Waits for what was begun.
+    fn finish(
+        &self,
+        ticket: Ticket,
+        start: Duration,
+        timeout: Duration,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Reply, Error> {
+        self.wait(self.lock(), Wait { shared: self, ticket, start, timeout }, interrupted)
+    }
+
+    fn make(
+        self: &Arc<Self>,
+        state: &mut State,
+        bootstrap: &Bootstrap,
+        now: Duration,
+        make: impl FnOnce(&mut Session, Duration, Ticket),
+    ) -> Result<Ticket, Error> {
         if state.closed {
             return Err(Error::Closed);
         }
-        self.ensure_kept(&mut state, bootstrap)?;
+        self.ensure_kept(state, bootstrap)?;
         state.tickets += 1;
         let ticket = Ticket(state.tickets);
-        make(&mut state.session, start, ticket);
-        self.settle(&mut state, start);
-        let wait = Wait { shared: self, ticket, start, timeout };
+        make(&mut state.session, now, ticket);
+        Ok(ticket)
+    }
+
+    fn wait<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        wait: Wait<'a>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Reply, Error> {
+        let ticket = wait.ticket;
         let (mut state, result) = wait.run(state, interrupted);
+        if result.is_err() {
+            // To give a call up may mean to say so.
+            let now = self.now();
+            self.settle(&mut state, now);
+        }
         state.followers.remove(&ticket);
         state.hand_on();
         result
@@ -407,6 +577,59 @@ impl State {
     }
 }
 
+/// A call that was made and is not waited for yet.
+///
+/// One that is dropped is given up: see [`Client::call_as`].
+#[derive(Debug)]
+pub struct Pending {
+    shared: Arc<Shared>,
+    ticket: Ticket,
+    start: Duration,
+    is_over: bool,
+}
+
+impl Pending {
+    /// Whether the reply is there, so that to wait takes no time.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.shared.lock().replies.contains_key(&self.ticket)
+    }
+
+    /// Waits for the reply, until `timeout` after the call was made.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn wait(
+        mut self,
+        timeout: Duration,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Value, Error> {
+        self.is_over = true;
+        self.shared.finish(self.ticket, self.start, timeout, interrupted).and_then(reply::value)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let now = self.shared.now();
+            let mut state = self.shared.lock();
+            state.replies.remove(&self.ticket);
+            state.session.abandon(now, self.ticket);
+            self.shared.settle(&mut state, now);
+        }
+    }
+}
+
+/// The number of this thread, which no other of this process has.
+fn thread_number() -> u64 {
+    static THREADS: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static NUMBER: u64 = THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|number| *number)
+}
+
 /// One thread's wait for its reply.
 struct Wait<'a> {
     shared: &'a Shared,
@@ -427,8 +650,9 @@ impl<'a> Wait<'a> {
                 return (state, result);
             }
             let now = self.shared.now();
-            if now.saturating_sub(self.start) >= self.timeout {
-                let error = state.session.give_up(self.ticket, self.timeout);
+            let deadline = state.session.deadline(self.ticket, self.start, self.timeout);
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                let error = state.session.give_up(now, self.ticket, self.timeout);
                 return (state, Err(error));
             }
             let (next, was_signalled) = self.step(state, now);
@@ -441,7 +665,7 @@ impl<'a> Wait<'a> {
                 let is_interrupted = interrupted();
                 state = self.shared.lock();
                 if is_interrupted {
-                    state.session.abandon(self.ticket);
+                    state.session.abandon(now, self.ticket);
                     state.replies.remove(&self.ticket);
                     return (state, Err(Error::Interrupted));
                 }
@@ -459,7 +683,8 @@ impl<'a> Wait<'a> {
         if !state.reading && state.socket.is_some() {
             return read_once(self.shared, state);
         }
-        let left = self.start.saturating_add(self.timeout).saturating_sub(now);
+        let deadline = state.session.deadline(self.ticket, self.start, self.timeout);
+        let left = deadline.map_or(SLICE, |deadline| deadline.saturating_sub(now));
         let follower = Arc::clone(state.followers.entry(self.ticket).or_default());
         let waited = follower.wait_timeout(state, left.min(SLICE));
         (waited.unwrap_or_else(PoisonError::into_inner).0, false)

@@ -8,7 +8,7 @@ use concoord_core::value::{Exception, ValueError};
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
     /// The addresses can't be understood.
-    #[error("{0}: give replicas as \"host:port, host:port\"")]
+    #[error("{0}: give replicas as \"host:port, host:port\", or their cluster's domain name")]
     Bootstrap(String),
     /// No replica could be reached in time. The call has not run.
     #[error("no replica could be reached within {timeout:?}: {attempts}")]
@@ -81,6 +81,15 @@ impl Attempts {
             Some((_, known)) => *known = why,
             None => self.0.push((address, why)),
         }
+    }
+
+    pub(crate) fn has(&self, address: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == address)
+    }
+
+    /// That address did not fail after all.
+    pub(crate) fn forget(&mut self, address: &str) {
+        self.0.retain(|(known, _)| known != address);
     }
 }
 

@@ -33,8 +33,11 @@
 //!
 //! ```text
 //! Client ─ call ─▶ session ─ frames ─▶ socket ─▶ replica
-//!                     ▲  which one? ─ route
+//!                     ▲  which one? ─ route ◀─ addresses ─ names
 //! ```
+//!
+//! Replicas come and go, so a domain name is a better way to say where they are than addresses:
+//! [`Client::connect`] says how it is looked up.
 //!
 //! `session` and `route` decide; they have no socket, thread or clock. [`Client`] drives them
 //! with blocking sockets, and with the feature `tokio` the client in `concoord::tokio` does so
@@ -43,6 +46,7 @@
 mod bootstrap;
 mod client;
 mod error;
+mod names;
 pub mod object;
 mod reply;
 mod route;
@@ -52,9 +56,11 @@ mod session;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
-pub use client::{Client, Options, status_of};
-pub use concoord_core::call::Refusal;
+pub use bootstrap::Bootstrap;
+pub use client::{Client, Manner, Options, Pending, status_of};
+pub use concoord_core::call::{Guard, ObjectName, Refusal};
 pub use concoord_core::object::{Interface, Method, Parameter, ParameterKind};
 pub use concoord_core::value::{Arguments, Exception, Value, ValueError};
 pub use concoord_core::wire::Status;
 pub use error::{Attempts, Error};
+pub use session::{Health, State, Undo};

@@ -1,15 +1,17 @@
 //! Which replica to connect to next.
 //!
-//! All known addresses are tried in turn, in rounds; between two rounds there is a pause. A
-//! replica that names another one as leader is left for it, but found again at once if the
-//! leader can't be reached from here: any replica forwards calls.
+//! All known addresses are tried in turn, in rounds; between two rounds there is a pause. Names
+//! are looked up beside that, once an address has failed: what is known is never kept waiting by
+//! a name server. A replica that names another one as leader is left for it, but found again at
+//! once if the leader can't be reached from here: any replica forwards calls.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use concoord_core::limits::MEMBERS_MAX;
 
+use crate::bootstrap::Bootstrap;
 use crate::error::Attempts;
 
 /// How long one attempt may take in the first round, to connect and again to be welcomed: an
@@ -26,6 +28,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often [`PAUSE`] is doubled at most.
 const DOUBLINGS_MAX: u32 = 3;
 
+/// Between two look-ups while no call is answered: a second is the shortest time that records are
+/// made for.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
+
 /// How often in a row one replica may send us to another: two that each take the other for the
 /// leader must not keep us moving.
 const MOVES_MAX: u32 = 3;
@@ -33,8 +39,9 @@ const MOVES_MAX: u32 = 3;
 /// What the shell is to do for a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Dial {
-    /// Look the bootstrap's hosts up and say so with `Session::resolved`.
-    Resolve,
+    /// Begin to look the bootstrap's names up, and say of each what came of it with
+    /// `Session::looked_up`. Ask again at once: nothing waits for it.
+    LookUp,
     /// Connect, within that time.
     Connect { address: SocketAddr, within: Duration },
     /// Ask again then.
@@ -45,14 +52,23 @@ pub(crate) enum Dial {
 
 #[derive(Debug, Default)]
 pub(crate) struct Route {
-    /// What the bootstrap's hosts stand for.
-    bootstrap: Vec<SocketAddr>,
+    bootstrap: Bootstrap,
+    /// What each of its names stood for at the last look-up that knew.
+    found: Vec<Vec<SocketAddr>>,
+    /// The names whose look-up is under way.
+    looking: BTreeSet<usize>,
+    /// No look-up before this.
+    look_up_at: Duration,
+    /// Whether all names have been looked up since a replica last served.
+    is_looked_up: bool,
     /// Where the last welcome said that replicas are: they outlive the bootstrap.
     members: Vec<SocketAddr>,
     /// What is left of this round.
     untried: VecDeque<SocketAddr>,
-    /// Whether this round has looked up the bootstrap.
-    resolved: bool,
+    /// Whether this round has gone through all that is known.
+    filled: bool,
+    /// Whether an address has failed since a replica last served.
+    has_failed: bool,
     rounds: u32,
     /// No attempt before this.
     pause_until: Duration,
@@ -64,12 +80,19 @@ pub(crate) struct Route {
     stays: bool,
     /// The leader that we are on the way to.
     moving_to: Option<SocketAddr>,
-    /// The leader that could not be reached: we stay where we are until there is news.
+    /// The leader that could not be reached: whoever names it is stayed with until there is news.
     shunned: Option<SocketAddr>,
+    /// Replicas that did not answer: whoever names one as leader is stayed with for now.
+    silent: BTreeSet<SocketAddr>,
     attempts: Attempts,
 }
 
 impl Route {
+    pub(crate) fn new(bootstrap: Bootstrap) -> Self {
+        let found = bootstrap.names().map(|_| Vec::new()).collect();
+        Self { bootstrap, found, ..Self::default() }
+    }
+
     pub(crate) const fn stay(&mut self) {
         self.stays = true;
     }
@@ -78,36 +101,76 @@ impl Route {
         if now < self.pause_until {
             return Dial::At(self.pause_until);
         }
-        match self.untried.pop_front() {
-            Some(address) => {
-                let within = if self.rounds == 0 { ATTEMPT } else { ATTEMPT_AGAIN };
-                Dial::Connect { address, within }
+        if !self.filled && self.untried.is_empty() {
+            self.filled = true;
+            self.add_known();
+        }
+        let lacks = self.has_failed || self.untried.is_empty();
+        if lacks && !self.found.is_empty() && self.looking.is_empty() && now >= self.look_up_at {
+            return self.look_up(now);
+        }
+        if let Some(address) = self.untried.pop_front() {
+            let within = if self.rounds == 0 { ATTEMPT } else { ATTEMPT_AGAIN };
+            return Dial::Connect { address, within };
+        }
+        if self.known().is_empty() {
+            self.filled = false;
+            return Dial::At(self.look_up_at.max(now + PAUSE));
+        }
+        self.end_round(now);
+        Dial::At(self.pause_until)
+    }
+
+    fn look_up(&mut self, now: Duration) -> Dial {
+        self.look_up_at = now + LOOK_UP_AGAIN;
+        for (nth, name) in self.bootstrap.names() {
+            self.looking.insert(nth);
+            if !self.attempts.has(&name) {
+                self.attempts.note(name, self.bootstrap.awaited());
             }
-            None if self.resolved => {
-                self.end_round(now);
-                Dial::At(self.pause_until)
+        }
+        Dial::LookUp
+    }
+
+    /// The bootstrap's `nth` name stands for these addresses now, or can't be looked up, and why.
+    pub(crate) fn looked_up(&mut self, nth: usize, found: Result<Vec<SocketAddr>, String>) {
+        self.looking.remove(&nth);
+        self.is_looked_up |= self.looking.is_empty();
+        let Some((_, name)) = self.bootstrap.names().nth(nth) else { return };
+        match (found, self.found.get_mut(nth)) {
+            (Ok(found), Some(before)) => {
+                self.attempts.forget(&name);
+                // What was known has had its turn in this round, or will have.
+                let new = found.iter().filter(|address| !before.contains(address)).copied();
+                let new: Vec<_> = new.collect();
+                *before = found;
+                if !new.is_empty() {
+                    self.pause_until = Duration::ZERO;
+                }
+                for address in new.into_iter().rev().filter(|_| self.filled) {
+                    self.untried.retain(|untried| *untried != address);
+                    self.untried.push_front(address);
+                }
             }
-            None => Dial::Resolve,
+            (Err(why), _) => self.attempts.note(name, why),
+            (Ok(_), None) => {}
         }
     }
 
-    /// The bootstrap stands for these addresses now. `failed` are those that it could not find.
-    pub(crate) fn resolved(&mut self, found: Vec<SocketAddr>, failed: Attempts) {
-        self.resolved = true;
-        for (host, why) in failed.0 {
-            self.attempts.note(host, why);
-        }
-        if !found.is_empty() {
-            self.bootstrap = found;
-        }
-        let known: Vec<_> = self.members.iter().chain(&self.bootstrap).copied().collect();
-        for address in known {
+    fn known(&self) -> Vec<SocketAddr> {
+        let bootstrap = self.bootstrap.in_order(&self.found);
+        self.members.iter().copied().chain(bootstrap).collect()
+    }
+
+    fn add_known(&mut self) {
+        for address in self.known() {
             self.add(address);
         }
     }
 
     /// An attempt at that address failed.
     pub(crate) fn failed(&mut self, address: SocketAddr, why: String) {
+        self.has_failed = true;
         if self.moving_to == Some(address) {
             self.shunned = self.moving_to.take();
         }
@@ -132,11 +195,14 @@ impl Route {
             members.truncate(MEMBERS_MAX);
             self.members = members;
         }
-        let leader = leader.filter(|leader| *leader != address && self.shunned != Some(*leader));
+        let is_shunned = |leader: &_| self.shunned == Some(*leader) || self.silent.contains(leader);
+        let leader = leader.filter(|leader| *leader != address && !is_shunned(leader));
         let moves = leader.is_some_and(|leader| self.move_to(leader, address));
         if !moves {
             self.start_round();
             self.moving_to = None;
+            self.has_failed = false;
+            self.is_looked_up = false;
         }
         moves
     }
@@ -147,17 +213,37 @@ impl Route {
         leader != address && self.move_to(leader, address)
     }
 
+    /// Time has passed since `leader` did not answer, and the replica at `address` still follows
+    /// it: whether to leave that one for it. If it can't be reached then, that is for good.
+    pub(crate) fn returns_to(&mut self, leader: SocketAddr, address: SocketAddr) -> bool {
+        self.silent.contains(&leader) && self.told_leader(leader, address)
+    }
+
     /// The connection to `address`, which had served, broke: the others first, then it again.
     pub(crate) fn lost(&mut self, address: SocketAddr, why: String) {
+        self.silent.clear();
+        self.leave(address, why);
+    }
+
+    /// The replica at `address`, which had served and calls itself `replica`, does not answer any
+    /// more: the others first. Some may still take it for the leader.
+    pub(crate) fn silent(&mut self, address: SocketAddr, replica: SocketAddr, why: String) {
+        self.silent.extend([address, replica]);
+        self.leave(address, why);
+    }
+
+    fn leave(&mut self, address: SocketAddr, why: String) {
         self.start_round();
         self.shunned = None;
         self.attempts = Attempts::default();
         self.failed(address, why);
-        let known: Vec<_> = self.members.iter().chain(&self.bootstrap).copied().collect();
-        for other in known.into_iter().filter(|other| *other != address) {
-            self.add(other);
-        }
+        self.filled = true;
+        self.add_known();
         self.add(address);
+        // One that is silent takes a connection, and then a second until it is left.
+        let silent = &self.silent;
+        let last = |other: &SocketAddr| (silent.contains(other), *other == address);
+        self.untried.make_contiguous().sort_by_key(last);
     }
 
     /// Connect to `address` anew, at once.
@@ -166,14 +252,15 @@ impl Route {
         self.add(address);
     }
 
-    /// A call was answered: the replica is a good one.
+    /// A call was answered: the replica is a good one. If it is lost, names are looked up at once.
     pub(crate) const fn settled(&mut self) {
         self.moves = 0;
+        self.look_up_at = Duration::ZERO;
     }
 
     /// Whether this round has tried all there is.
     pub(crate) fn is_round_over(&self) -> bool {
-        self.resolved && self.untried.is_empty()
+        self.untried.is_empty() && (self.is_looked_up || self.found.is_empty())
     }
 
     pub(crate) const fn attempts(&self) -> &Attempts {
@@ -187,6 +274,7 @@ impl Route {
         self.moves += 1;
         self.moving_to = Some(leader);
         self.shunned = None;
+        self.silent.remove(&leader);
         self.untried.retain(|address| *address != leader && *address != from);
         self.untried.push_front(from);
         self.untried.push_front(leader);
@@ -201,7 +289,7 @@ impl Route {
 
     fn start_round(&mut self) {
         self.untried.clear();
-        self.resolved = false;
+        self.filled = false;
         self.soon = false;
         self.rounds = 0;
         self.pause_until = Duration::ZERO;
@@ -211,7 +299,8 @@ impl Route {
         let doublings = if self.soon { 0 } else { self.rounds.min(DOUBLINGS_MAX) };
         self.pause_until = now + PAUSE * (1 << doublings);
         self.rounds = self.rounds.saturating_add(1);
-        self.resolved = false;
+        self.filled = false;
         self.soon = false;
+        self.silent.clear();
     }
 }

@@ -8,15 +8,15 @@
 //! is sent, and every unanswered one is sent again over each new connection. A connection
 //! carries at most one session, so that a late reply is never taken for another call's.
 
-use std::collections::{BTreeMap, VecDeque};
+mod calls;
+
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use concoord_core::call::{Call, Outcome, Refusal, SessionId};
-use concoord_core::limits::{
-    FRAME_BYTES_MAX, HELLO_BYTES_MAX, KEEP_ALIVE, SESSION_CALLS_MAX, SESSION_TIMEOUT,
-};
+use bytes::{Buf, BytesMut};
+use concoord_core::call::{Outcome, Refusal, SessionId};
+use concoord_core::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, KEEP_ALIVE, SESSION_TIMEOUT};
 use concoord_core::object::Interface;
 use concoord_core::view::ClusterId;
 use concoord_core::wire::{
@@ -24,19 +24,36 @@ use concoord_core::wire::{
     write_frame,
 };
 
+use self::calls::Calls;
+pub(crate) use self::calls::Making;
+pub use self::calls::Undo;
 use crate::Error;
-use crate::error::Attempts;
+use crate::bootstrap::Bootstrap;
 use crate::route::{Dial, Route};
 
-/// How long an answer may be awaited before we ask whether there is a way to the leader at all.
-const QUIET: Duration = Duration::from_secs(1);
+/// How long an answer may be awaited before we ask the replica whether it lives. Twice as long
+/// each time that it says so: a call may well take minutes.
+const QUIET: Duration = Duration::from_millis(300);
 
-/// How long an answer may be awaited before the connection is given up for another replica's.
-const SILENT: Duration = Duration::from_secs(3);
+/// What [`QUIET`] grows to.
+const QUIET_MAX: Duration = Duration::from_millis(1200);
 
-/// Bytes of arguments that may be open at once, give or take one call: half of what a replica
-/// takes from one connection before it hangs up.
-const OPEN_BYTES_MAX: usize = 32 << 20;
+/// How long the answer to that may be awaited before another replica is asked who leads. With
+/// [`QUIET`] no longer than an election takes to begin: then whoever is asked will know. Twice as
+/// long each time that the other one does not answer either: clients that run around would only
+/// give replicas that are behind more to do.
+const SILENT: Duration = Duration::from_millis(700);
+
+/// How long a replica may say that calls wait before another one is asked: this one may be cut
+/// off from a majority that the other is part of. Doubled like [`SILENT`].
+const STUCK: Duration = Duration::from_millis(400);
+
+/// How often [`SILENT`] and [`STUCK`] are doubled at most.
+const DOUBLINGS_MAX: u32 = 2;
+
+/// How long after a leader did not answer it is tried again, if a follower says that it still
+/// leads.
+const RETURN: Duration = Duration::from_secs(10);
 
 /// The shell's name for something it asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +77,34 @@ pub(crate) enum Reply {
     Status(Box<Status>),
 }
 
+/// How a client's session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether it can be relied on.
+    pub state: State,
+    /// Its number in the cluster, where there is one.
+    pub session: Option<u64>,
+    /// How many sessions of this client are over that it did not close.
+    pub losses: u64,
+}
+
+/// Whether a session can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There is none: nothing was called yet, or the last one is lost.
+    None,
+    /// The cluster answers.
+    Connected,
+    /// It has not answered for so long, but has not ended the session either.
+    Reconnecting {
+        /// How long.
+        since: Duration,
+    },
+    /// It has not answered for so long that it may have ended the session: what that held may be
+    /// another's by now.
+    Doubtful,
+}
+
 pub(crate) type Done = (Ticket, Result<Reply, Error>);
 
 #[derive(Debug)]
@@ -70,14 +115,11 @@ pub(crate) struct Session {
     timeout: Duration,
     /// When the cluster last answered for the session.
     proven_at: Duration,
-    /// The number of the last call.
-    sequence: u64,
-    /// Calls that have not been sent in any session.
-    queued: VecDeque<(Ticket, String, Bytes)>,
-    /// Calls that have been sent and not been answered, by their numbers.
-    sent: BTreeMap<u64, Sent>,
-    /// Bytes of their arguments.
-    sent_bytes: usize,
+    calls: Calls,
+    /// Sessions that were lost.
+    losses: u64,
+    /// The class of the object that the cluster was started with.
+    default_class: String,
     questions: Vec<(Ticket, Question)>,
     /// What calls last were said to wait for.
     waiting: Option<String>,
@@ -85,24 +127,12 @@ pub(crate) struct Session {
     link_number: u64,
     lost_at: Duration,
     route: Route,
+    /// How many replicas in a row were left since one answered for the session.
+    left: u32,
     /// Whether a replica in this round knows nothing of the session's cluster.
     foreign: bool,
     output: BytesMut,
     done: VecDeque<Done>,
-}
-
-#[derive(Debug)]
-struct Sent {
-    /// `None` once nobody wants the reply any more.
-    ticket: Option<Ticket>,
-    /// Always a [`Request::Call`], ready to be written again.
-    request: Request,
-}
-
-impl Sent {
-    const fn bytes(&self) -> usize {
-        if let Request::Call(call) = &self.request { call.arguments.len() } else { 0 }
-    }
 }
 
 #[derive(Debug)]
@@ -124,9 +154,15 @@ struct Up {
     opening: bool,
     /// New calls wait until the cluster has answered for the session.
     proving: bool,
-    /// A keep-alive has not been answered.
-    greeted: bool,
-    /// Since when an answer is due.
+    /// The leader that it named, where that is not itself.
+    leader: Option<SocketAddr>,
+    /// Since when it has been ours.
+    since: Duration,
+    /// Since when the answer to whether it lives is due.
+    greeted_at: Option<Duration>,
+    /// How long it may be quiet while an answer is due.
+    quiet: Duration,
+    /// Since when an answer is due, or another part of it.
     asked_at: Option<Duration>,
     /// When the session was last heard from.
     said_at: Duration,
@@ -134,24 +170,46 @@ struct Up {
     stuck_at: Option<Duration>,
 }
 
+impl Up {
+    /// Bytes come or go.
+    fn flows(&mut self, now: Duration) {
+        for at in [&mut self.asked_at, &mut self.greeted_at].into_iter().flatten() {
+            *at = now;
+        }
+    }
+
+    /// An answer is due.
+    fn owes(&mut self, now: Duration) {
+        if self.asked_at.is_none() {
+            self.quiet = QUIET;
+        }
+        self.asked_at.get_or_insert(now);
+    }
+
+    /// When to go back to the leader that had not answered.
+    fn return_at(&self) -> Option<Duration> {
+        self.leader.map(|_| self.since + RETURN)
+    }
+}
+
 impl Session {
-    pub(crate) fn new(class: Option<String>) -> Self {
+    pub(crate) fn new(bootstrap: Bootstrap, class: Option<String>) -> Self {
         Self {
             class,
             cluster: None,
             id: None,
             timeout: SESSION_TIMEOUT,
             proven_at: Duration::ZERO,
-            sequence: 0,
-            queued: VecDeque::new(),
-            sent: BTreeMap::new(),
-            sent_bytes: 0,
+            calls: Calls::default(),
+            losses: 0,
+            default_class: String::new(),
             questions: Vec::new(),
             waiting: None,
             link: Link::Down,
             link_number: 0,
             lost_at: Duration::ZERO,
-            route: Route::default(),
+            route: Route::new(bootstrap),
+            left: 0,
             foreign: false,
             output: BytesMut::new(),
             done: VecDeque::new(),
@@ -166,8 +224,8 @@ impl Session {
     }
 
     /// Makes a call.
-    pub(crate) fn call(&mut self, now: Duration, ticket: Ticket, method: String, arguments: Bytes) {
-        self.queued.push_back((ticket, method, arguments));
+    pub(crate) fn call(&mut self, now: Duration, ticket: Ticket, making: Making) {
+        self.calls.make(ticket, making);
         self.flush(now);
     }
 
@@ -183,22 +241,59 @@ impl Session {
         }
     }
 
-    /// Nobody waits for that any more. A call that was sent may still run, once.
-    pub(crate) fn abandon(&mut self, ticket: Ticket) {
-        self.queued.retain(|(queued, ..)| *queued != ticket);
+    /// Nobody waits for that any more. A call that waits ends; any other that was sent may still
+    /// run, once.
+    pub(crate) fn abandon(&mut self, now: Duration, ticket: Ticket) {
         self.questions.retain(|(asked, _)| *asked != ticket);
-        if let Some(sent) = self.sent.values_mut().find(|sent| sent.ticket == Some(ticket)) {
-            sent.ticket = None;
-        }
-        if !matches!(self.link, Link::Up(_)) {
-            self.forget_abandoned();
+        self.calls.abandon(ticket);
+        if matches!(self.link, Link::Up(_)) {
+            self.flush(now);
+        } else {
+            self.calls.forget_abandoned();
         }
     }
 
+    /// When what was asked at `start` has waited for longer than `timeout`. A call that is parked
+    /// waits for others, however long that takes: then it is the silence of the cluster that
+    /// counts, and `None` is returned while there is none.
+    pub(crate) fn deadline(
+        &self,
+        ticket: Ticket,
+        start: Duration,
+        timeout: Duration,
+    ) -> Option<Duration> {
+        if !self.calls.is_parked(ticket) {
+            return Some(start.saturating_add(timeout));
+        }
+        self.cut_off_since().map(|since| since.max(start).saturating_add(timeout))
+    }
+
+    /// Since when nobody answers for the cluster; `None` while somebody does.
+    fn cut_off_since(&self) -> Option<Duration> {
+        match &self.link {
+            Link::Up(up) => up.stuck_at,
+            Link::Down | Link::Dialling { .. } | Link::Greeting { .. } => Some(self.lost_at),
+        }
+    }
+
+    /// How the session is, as its user should see it.
+    pub(crate) fn health(&self, now: Duration) -> Health {
+        let (session, losses) = (self.id.map(|id| id.0), self.losses);
+        let over = self.proven_at + self.timeout;
+        let state = match (self.id, self.cut_off_since()) {
+            (None, _) => State::None,
+            // The cluster may have ended it meanwhile: nobody may rely on it any more.
+            (Some(_), Some(_)) if now >= over => State::Doubtful,
+            (Some(_), Some(since)) => State::Reconnecting { since: now.saturating_sub(since) },
+            (Some(_), None) => State::Connected,
+        };
+        Health { state, session, losses }
+    }
+
     /// Abandons what was not answered within `timeout`, and says why it was not.
-    pub(crate) fn give_up(&mut self, ticket: Ticket, timeout: Duration) -> Error {
-        let was_sent = self.sent.values().any(|sent| sent.ticket == Some(ticket));
-        self.abandon(ticket);
+    pub(crate) fn give_up(&mut self, now: Duration, ticket: Ticket, timeout: Duration) -> Error {
+        let was_sent = self.calls.was_sent(ticket);
+        self.abandon(now, ticket);
         let attempts = self.route.attempts().clone();
         if matches!(self.link, Link::Up(_)) || self.waiting.is_some() {
             Error::TimedOut { timeout, reason: self.waiting.clone() }
@@ -236,9 +331,9 @@ impl Session {
         dial
     }
 
-    /// The hosts of the bootstrap were looked up.
-    pub(crate) fn resolved(&mut self, found: Vec<SocketAddr>, failed: Attempts) {
-        self.route.resolved(found, failed);
+    /// The `nth` name of the bootstrap was looked up.
+    pub(crate) fn looked_up(&mut self, nth: usize, found: Result<Vec<SocketAddr>, String>) {
+        self.route.looked_up(nth, found);
     }
 
     /// The connection that [`Session::dial`] wanted is there.
@@ -250,6 +345,14 @@ impl Session {
         let session = self.cluster.zip(self.id);
         let hello = Hello::Client(ClientHello { class: self.class.clone(), session });
         write_frame(&hello, &mut self.output);
+    }
+
+    /// The replica does not answer any more.
+    fn leave(&mut self, now: Duration, why: String) {
+        let Link::Up(Up { address, replica, .. }) = self.link else { return };
+        self.left = self.left.saturating_add(1);
+        self.route.silent(address, replica, why);
+        self.hang_up(now);
     }
 
     /// The connection could not be made, or broke.
@@ -295,13 +398,17 @@ impl Session {
         self.output.advance(bytes);
         // Where much is to be written nobody can have answered yet; that it flows is proof enough.
         if let (false, Link::Up(up)) = (self.output.is_empty(), &mut self.link) {
-            up.asked_at = Some(now);
+            up.flows(now);
         }
     }
 
     /// Takes in what was read from the connection; the beginning of a frame is left.
     pub(crate) fn received(&mut self, now: Duration, bytes: &mut BytesMut) {
         let link = self.link_number;
+        // A part of a large answer is a sign of life, too.
+        if let Link::Up(up) = &mut self.link {
+            up.flows(now);
+        }
         while self.link_number == link {
             let greeting = matches!(self.link, Link::Greeting { .. });
             let bytes_max = if greeting { HELLO_BYTES_MAX } else { FRAME_BYTES_MAX };
@@ -328,56 +435,80 @@ impl Session {
             Link::Down | Link::Dialling { .. } => None,
             Link::Greeting { deadline, .. } => Some(*deadline),
             Link::Up(up) => {
-                let stuck = up.asked_at.and(up.stuck_at).map(|at| at + SILENT);
-                let silent = up.asked_at.map(|at| at + SILENT);
-                let greet = self.id.and_then(|_| self.greet_at(up));
-                [stuck, silent, greet].into_iter().flatten().min()
+                let times =
+                    [self.stuck_at(up), self.silent_at(up), self.greet_at(up), up.return_at()];
+                times.into_iter().flatten().min()
             }
         }
     }
 
     /// Does what is due.
     pub(crate) fn wake(&mut self, now: Duration) {
+        let is_due = |at: Option<Duration>| at.is_some_and(|at| now >= at);
         match &self.link {
             Link::Greeting { deadline, .. } if now >= *deadline => {
                 self.lost(now, "it took the connection but did not answer".into());
             }
-            Link::Up(up) if up.asked_at.is_some_and(|at| now >= at + SILENT) => {
-                self.lost(now, format!("no answer for {SILENT:?}"));
+            Link::Up(up) if is_due(self.silent_at(up)) => {
+                self.leave(now, "it takes requests but does not answer".into());
             }
-            // The replica may be cut off from a majority that another one is part of.
-            Link::Up(up)
-                if up.asked_at.is_some() && up.stuck_at.is_some_and(|at| now >= at + SILENT) =>
-            {
-                self.lost(now, self.waiting.clone().unwrap_or_default());
+            Link::Up(up) if is_due(self.stuck_at(up)) => {
+                self.leave(now, self.waiting.clone().unwrap_or_default());
             }
-            Link::Up(up) if self.greet_at(up).is_some_and(|at| now >= at) => self.greet(now),
+            Link::Up(up) if is_due(self.greet_at(up)) => self.greet(now),
+            Link::Up(up) if is_due(up.return_at()) => self.go_back(now),
             Link::Down | Link::Dialling { .. } | Link::Greeting { .. } | Link::Up(_) => {}
         }
+    }
+
+    /// Goes back to the leader that had not answered.
+    fn go_back(&mut self, now: Duration) {
+        let Link::Up(up) = &mut self.link else { return };
+        if let Some(leader) = up.leader.take()
+            && self.route.returns_to(leader, up.address)
+        {
+            self.hang_up(now);
+        }
+    }
+
+    /// When to ask elsewhere, where nothing but that calls wait is said.
+    fn stuck_at(&self, up: &Up) -> Option<Duration> {
+        up.asked_at.and(up.stuck_at).map(|at| at + self.patience(STUCK))
+    }
+
+    /// When the replica is no longer believed to live.
+    fn silent_at(&self, up: &Up) -> Option<Duration> {
+        up.greeted_at.map(|at| at + self.patience(SILENT))
+    }
+
+    fn patience(&self, time: Duration) -> Duration {
+        time * (1 << self.left.min(DOUBLINGS_MAX))
     }
 
     /// Whether a connection is needed: for something that was asked, or to keep a session that
     /// may still live.
     fn is_wanted(&self, now: Duration) -> bool {
-        !self.queued.is_empty()
-            || !self.sent.is_empty()
+        self.calls.are_open()
             || !self.questions.is_empty()
             || (self.id.is_some() && now < self.lost_at + self.timeout)
     }
 
-    /// When the next keep-alive is due.
+    /// When to ask whether the replica lives next, or to say that the session does.
     fn greet_at(&self, up: &Up) -> Option<Duration> {
-        let quiet = up.asked_at.filter(|_| !up.greeted).map(|at| at + QUIET);
-        let idle = up.said_at + KEEP_ALIVE.min(self.timeout / 3);
-        Some(quiet.map_or(idle, |quiet| quiet.min(idle)))
+        let quiet = up.asked_at.filter(|_| up.greeted_at.is_none()).map(|at| at + up.quiet);
+        let idle = self.id.map(|_| up.said_at + KEEP_ALIVE.min(self.timeout / 3));
+        quiet.into_iter().chain(idle).min()
     }
 
     fn greet(&mut self, now: Duration) {
-        let (Some(id), Link::Up(up)) = (self.id, &mut self.link) else { return };
-        up.greeted = true;
+        let Link::Up(up) = &mut self.link else { return };
+        up.greeted_at.get_or_insert(now);
         up.said_at = now;
-        up.asked_at.get_or_insert(now);
-        write_frame(&Request::KeepAlive(id), &mut self.output);
+        up.owes(now);
+        up.quiet = (up.quiet * 2).min(QUIET_MAX);
+        // Without a session anything serves that every replica answers at once.
+        let request = self.id.map_or(Request::Status, Request::KeepAlive);
+        write_frame(&request, &mut self.output);
     }
 
     fn welcome(&mut self, now: Duration, welcome: Welcome) {
@@ -387,17 +518,14 @@ impl Session {
                 if self.id.is_some() && self.cluster != Some(cluster) {
                     return self.refused(now, address, "it belongs to another cluster".into());
                 }
-                if let Some(expected) = self.class.as_ref().filter(|expected| **expected != class) {
-                    let why = format!("its object is a {class}, not a {expected}");
-                    return self.refused(now, address, why);
-                }
                 self.cluster = Some(cluster);
+                self.default_class = class;
                 self.timeout = Duration::from_millis(session_timeout_ms.max(1));
                 let leader = leader.filter(|leader| *leader != replica);
                 if self.route.welcomed(address, leader, members) {
                     self.hang_up(now);
                 } else {
-                    self.go_on(now, address, replica);
+                    self.go_on(now, address, replica, leader);
                 }
             }
             Welcome::Peer { .. } | Welcome::Removed(_) => {
@@ -413,14 +541,23 @@ impl Session {
     }
 
     /// The link is up: whatever has no answer is asked (again).
-    fn go_on(&mut self, now: Duration, address: SocketAddr, replica: SocketAddr) {
+    fn go_on(
+        &mut self,
+        now: Duration,
+        address: SocketAddr,
+        replica: SocketAddr,
+        leader: Option<SocketAddr>,
+    ) {
         self.foreign = false;
         self.link = Link::Up(Up {
             address,
             replica,
+            leader,
+            since: now,
             opening: false,
             proving: false,
-            greeted: false,
+            greeted_at: None,
+            quiet: QUIET,
             asked_at: None,
             said_at: now,
             stuck_at: None,
@@ -432,15 +569,16 @@ impl Session {
         for (_, question) in self.questions.clone() {
             self.send_question(now, question);
         }
-        for sequence in self.sent.keys().copied().collect::<Vec<_>>() {
-            self.send(now, sequence);
+        self.calls.begin_again(&mut self.output);
+        if self.calls.are_owed() {
+            self.said(now);
         }
         self.flush(now);
     }
 
     fn answer(&mut self, now: Duration, answer: Answer) {
         let Link::Up(up) = &mut self.link else { return };
-        up.greeted = false;
+        up.greeted_at = None;
         match answer {
             Answer::Opened(id) if up.opening => {
                 up.opening = false;
@@ -450,7 +588,7 @@ impl Session {
             Answer::NotOpened(refusal) if up.opening => {
                 up.opening = false;
                 let error = Error::Refusal(refusal);
-                for (ticket, ..) in self.queued.drain(..) {
+                for ticket in self.calls.take_queued() {
                     self.done.push_back((ticket, Err(error.clone())));
                 }
             }
@@ -458,12 +596,10 @@ impl Session {
                 self.expired(now);
             }
             Answer::Reply { sequence, outcome } => {
-                if let Some(sent) = self.sent.remove(&sequence) {
-                    self.sent_bytes -= sent.bytes();
-                    if let Some(ticket) = sent.ticket {
-                        self.done.push_back((ticket, Ok(Reply::Outcome(outcome))));
-                    }
+                if let Some(ticket) = self.calls.end(sequence, &outcome) {
+                    self.done.push_back((ticket, Ok(Reply::Outcome(outcome))));
                 }
+                up.quiet = QUIET;
                 self.route.settled();
                 self.proven(now);
             }
@@ -480,13 +616,19 @@ impl Session {
             }
             Answer::Leader(leader) => {
                 let (address, replica) = (up.address, up.replica);
+                up.leader = None;
                 if leader != replica && self.route.told_leader(leader, address) {
                     self.hang_up(now);
                 }
             }
-            Answer::Parked { .. }
+            Answer::Parked { sequence } => {
+                self.calls.park(sequence);
+                up.quiet = QUIET;
+                self.route.settled();
+                self.proven(now);
+            }
             // Answers to what was asked in another life of this session.
-            | Answer::Opened(_)
+            Answer::Opened(_)
             | Answer::NotOpened(_)
             | Answer::Alive(_)
             | Answer::Expired(_)
@@ -497,7 +639,7 @@ impl Session {
             | Answer::Part(_)
             | Answer::NoBackup(_) => {}
         }
-        let questions = !self.questions.is_empty() || !self.sent.is_empty();
+        let questions = !self.questions.is_empty() || self.calls.are_owed();
         if let Link::Up(up) = &mut self.link {
             up.asked_at = (questions || up.opening || up.proving).then_some(now);
         }
@@ -520,6 +662,7 @@ impl Session {
     /// The cluster has answered for the session.
     fn proven(&mut self, now: Duration) {
         self.proven_at = now;
+        self.left = 0;
         self.waiting = None;
         if let Link::Up(up) = &mut self.link {
             up.proving = false;
@@ -531,13 +674,15 @@ impl Session {
     /// Sends what is queued, as far as it may be sent now.
     fn flush(&mut self, now: Duration) {
         let Link::Up(up) = &mut self.link else { return };
-        if self.queued.is_empty() || up.opening || up.proving {
+        if !self.calls.are_queued() || up.opening || up.proving {
             return;
         }
         let Some(id) = self.id else {
-            up.opening = true;
-            up.asked_at.get_or_insert(now);
-            write_frame(&Request::Open, &mut self.output);
+            if self.calls.want_session() {
+                up.opening = true;
+                up.owes(now);
+                write_frame(&Request::Open, &mut self.output);
+            }
             return;
         };
         // After so long a silence the session may be gone: a call that was sent in it would end
@@ -546,36 +691,17 @@ impl Session {
             up.proving = true;
             return self.greet(now);
         }
-        while self.sequence + 1 - self.acked() < SESSION_CALLS_MAX
-            && self.sent_bytes < OPEN_BYTES_MAX
-        {
-            let Some((ticket, method, arguments)) = self.queued.pop_front() else { break };
-            self.sequence += 1;
-            self.sent_bytes += arguments.len();
-            let sequence = self.sequence;
-            let call = Call { session: id, sequence, method, arguments, ..Call::default() };
-            let sent = Sent { ticket: Some(ticket), request: Request::Call(call) };
-            self.sent.insert(sequence, sent);
-            self.send(now, sequence);
+        while self.calls.send_next(id, &self.default_class, &mut self.output) {
+            self.said(now);
         }
     }
 
-    /// Every reply below this number has arrived, or is not wanted.
-    fn acked(&self) -> u64 {
-        self.sent.first_key_value().map_or(self.sequence + 1, |(sequence, _)| *sequence)
-    }
-
-    fn send(&mut self, now: Duration, sequence: u64) {
-        let up_to = self.acked();
-        let (Link::Up(up), Some(sent)) = (&mut self.link, self.sent.get_mut(&sequence)) else {
-            return;
-        };
-        if let Request::Call(call) = &mut sent.request {
-            call.acked = up_to;
+    /// Calls are about to be written, and are to be answered.
+    fn said(&mut self, now: Duration) {
+        if let Link::Up(up) = &mut self.link {
+            up.said_at = now;
+            up.owes(now);
         }
-        up.said_at = now;
-        up.asked_at.get_or_insert(now);
-        write_frame(&sent.request, &mut self.output);
     }
 
     fn send_question(&mut self, now: Duration, question: Question) {
@@ -585,7 +711,7 @@ impl Session {
             Question::Status => Request::Status,
         };
         if let Link::Up(up) = &mut self.link {
-            up.asked_at.get_or_insert(now);
+            up.owes(now);
             write_frame(&request, &mut self.output);
         }
     }
@@ -619,18 +745,14 @@ impl Session {
     }
 
     fn lose_session(&mut self) {
-        self.id = None;
-        self.sequence = 0;
-        self.sent_bytes = 0;
-        for sent in std::mem::take(&mut self.sent).into_values() {
-            if let Some(ticket) = sent.ticket {
-                self.done.push_back((ticket, Err(Error::SessionExpired)));
-            }
+        self.losses += u64::from(self.id.take().is_some());
+        for ticket in self.calls.lose() {
+            self.done.push_back((ticket, Err(Error::SessionExpired)));
         }
     }
 
     fn fail_unsent(&mut self, error: &Error) {
-        let calls = self.queued.drain(..).map(|(ticket, ..)| ticket);
+        let calls = self.calls.take_queued().into_iter();
         for ticket in calls.chain(self.questions.drain(..).map(|(ticket, _)| ticket)) {
             self.done.push_back((ticket, Err(error.clone())));
         }
@@ -643,13 +765,7 @@ impl Session {
         self.link = Link::Down;
         self.link_number += 1;
         self.output.clear();
-        self.forget_abandoned();
-    }
-
-    /// What nobody waits for is not sent again.
-    fn forget_abandoned(&mut self) {
-        self.sent.retain(|_, sent| sent.ticket.is_some());
-        self.sent_bytes = self.sent.values().map(Sent::bytes).sum();
+        self.calls.forget_abandoned();
     }
 }
 

@@ -10,22 +10,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::tokio::io::AsyncReadExt;
-use ::tokio::net::{TcpStream, lookup_host};
+use ::tokio::net::TcpStream;
 use ::tokio::sync::{mpsc, oneshot};
 use ::tokio::time::{Instant, sleep, timeout};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
+use concoord_core::call::ObjectName;
 
 use crate::bootstrap::Bootstrap;
-use crate::error::{Attempts, why_unconnected};
+use crate::error::why_unconnected;
+use crate::names::{self, LookUpError};
 use crate::route::Dial;
-use crate::session::{Question, Reply, Session, Ticket};
-use crate::{Arguments, Error, Interface, Options, Status, Value, reply};
+use crate::session::{Health, Making, Question, Reply, Session, Ticket};
+use crate::{Arguments, Error, Interface, Manner, Options, Status, Value, reply};
 
 /// How often the task looks at the session's clock while nothing happens.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Bytes of room that a read is given at least.
 const READ_BYTES: usize = 16 << 10;
+
+/// How often it is looked at whether a call that waits for others still has a cluster to wait for.
+const PARKED: Duration = Duration::from_secs(5);
 
 /// How long [`Client::close`] tries to say goodbye.
 const GOODBYE: Duration = Duration::from_millis(250);
@@ -53,27 +58,33 @@ type ReplyTx = oneshot::Sender<Result<Reply, Error>>;
 /// What the task is told by the handles.
 #[derive(Debug)]
 enum Command {
-    Call(Ticket, String, Bytes, ReplyTx),
+    Call(Ticket, Making, ReplyTx),
     Ask(Ticket, Question, ReplyTx),
-    GiveUp(Ticket, Duration),
+    /// If that has waited for long enough since then, it is given up; else it is said when it will
+    /// have.
+    GiveUp(Ticket, Instant, Duration, oneshot::Sender<Duration>),
     Abandon(Ticket),
+    Health(oneshot::Sender<Health>),
     Close,
 }
 
 impl Client {
-    /// Connects to the first replica of `"host:port, host:port"` that serves.
+    /// Connects to the first replica of `"host:port, host:port"` that serves, or of a domain
+    /// name: see [`crate::Client::connect`].
     ///
     /// # Errors
     /// [`Error::Bootstrap`], [`Error::Unreachable`], [`Error::Refused`].
     pub async fn connect(bootstrap: &str, options: Options) -> Result<Self, Error> {
-        let bootstrap = Bootstrap::parse(bootstrap)?;
+        let bootstrap = bootstrap.parse::<Bootstrap>()?;
         let (commands_tx, commands_rx) = mpsc::unbounded_channel();
+        let (names_tx, names_rx) = mpsc::unbounded_channel();
         let driver = Driver {
-            session: Session::new(options.class.clone()),
+            session: Session::new(bootstrap.clone(), options.class.clone()),
             replies: HashMap::new(),
+            names_tx,
             born: Instant::now(),
         };
-        ::tokio::spawn(driver.run(bootstrap, commands_rx));
+        ::tokio::spawn(driver.run(bootstrap, commands_rx, names_rx));
         let client = Self { commands_tx, tickets: Arc::default(), options };
         client.ask(Question::Ready).await?;
         Ok(client)
@@ -97,9 +108,36 @@ impl Client {
         arguments: &Arguments,
         timeout: Duration,
     ) -> Result<Value, Error> {
+        self.call_as(&Manner::default(), method, arguments, timeout).await
+    }
+
+    /// Calls a method, in a manner of its own. If the future is dropped or its time is up, a call
+    /// that waits for others ends, and never gets later what it waited for. Without a thread in
+    /// the manner all tasks are one to the object.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn call_as(
+        &self,
+        manner: &Manner,
+        method: &str,
+        arguments: &Arguments,
+        timeout: Duration,
+    ) -> Result<Value, Error> {
         let arguments = reply::encode(method, arguments, self.options.class.as_deref())?;
-        let method = method.to_owned();
-        let make = |ticket, reply_tx| Command::Call(ticket, method, arguments, reply_tx);
+        let own = || ObjectName {
+            class: self.options.class.clone().unwrap_or_default(),
+            name: self.options.name.clone(),
+        };
+        let making = Making {
+            object: manner.object.clone().unwrap_or_else(own),
+            thread: manner.thread.unwrap_or(0),
+            guard: manner.guard.clone().map(Box::new),
+            undo: manner.undo.clone(),
+            method: method.to_owned(),
+            arguments,
+        };
+        let make = |ticket, reply_tx| Command::Call(ticket, making, reply_tx);
         reply::value(self.wait_for(make, timeout).await?)
     }
 
@@ -117,6 +155,13 @@ impl Client {
     /// See [`Error`].
     pub async fn status(&self) -> Result<Status, Error> {
         reply::status(self.ask(Question::Status).await?)
+    }
+
+    /// How the session is; `None` once the client is closed.
+    pub async fn health(&self) -> Option<Health> {
+        let (health_tx, health_rx) = oneshot::channel();
+        self.commands_tx.send(Command::Health(health_tx)).ok()?;
+        health_rx.await.ok()
     }
 
     /// Ends the session and the connection, for all clones. Calls that are open end with
@@ -142,11 +187,17 @@ impl Client {
         let (reply_tx, mut reply_rx) = oneshot::channel();
         let mut open = Open { commands_tx: &self.commands_tx, ticket, is_over: false };
         open.say(make(ticket, reply_tx))?;
-        let reply = match timeout(within, &mut reply_rx).await {
-            Ok(reply) => reply,
-            Err(_) => {
-                open.say(Command::GiveUp(ticket, within))?;
-                reply_rx.await
+        let start = Instant::now();
+        let mut left = within;
+        let reply = loop {
+            if let Ok(reply) = timeout(left, &mut reply_rx).await {
+                break reply;
+            }
+            let (left_tx, left_rx) = oneshot::channel();
+            open.say(Command::GiveUp(ticket, start, within, left_tx))?;
+            match left_rx.await {
+                Ok(more) => left = more,
+                Err(_) => break reply_rx.await,
             }
         };
         open.is_over = true;
@@ -177,10 +228,32 @@ impl Drop for Open<'_> {
     }
 }
 
+/// All addresses of replicas, each name looked up once: [`Bootstrap::look_up`] for tasks.
+///
+/// # Errors
+/// [`Error::Unreachable`] where there is none, or none was found within `within`.
+pub async fn look_up(bootstrap: &Bootstrap, within: Duration) -> Result<Vec<SocketAddr>, Error> {
+    let (names_tx, mut names_rx) = mpsc::unbounded_channel();
+    names::look_up_all(bootstrap, &move |nth, found| {
+        // Who asked may have stopped waiting.
+        drop(names_tx.send((nth, found)));
+    });
+    let mut search = names::Search::new(bootstrap);
+    let take_all = async {
+        while let Some((nth, found)) = names_rx.recv().await {
+            search.take(nth, found);
+        }
+    };
+    // What has not come by then is said in the error, if there is none else.
+    drop(timeout(within, take_all).await);
+    search.end(within)
+}
+
 /// The task that owns a session.
 struct Driver {
     session: Session,
     replies: HashMap<Ticket, ReplyTx>,
+    names_tx: mpsc::UnboundedSender<LookedUp>,
     born: Instant,
 }
 
@@ -192,15 +265,16 @@ enum Wire {
 }
 
 /// What the way to a connection has led to.
-enum Came {
-    Resolved(Vec<SocketAddr>, Attempts),
-    Connected(io::Result<TcpStream>),
-}
+type Came = io::Result<TcpStream>;
+
+/// What a name stands for.
+type LookedUp = (usize, Result<Vec<SocketAddr>, LookUpError>);
 
 /// What a turn of the task begins with.
 enum Event {
     Command(Option<Command>),
     Came(Came),
+    LookedUp(LookedUp),
     Read(io::Result<usize>),
     Writable,
     Timer,
@@ -211,6 +285,7 @@ impl Driver {
         mut self,
         bootstrap: Bootstrap,
         mut commands_rx: mpsc::UnboundedReceiver<Command>,
+        mut names_rx: mpsc::UnboundedReceiver<LookedUp>,
     ) {
         let mut wire = Wire::Down;
         let mut timer = pin!(sleep(LOOK));
@@ -224,6 +299,7 @@ impl Driver {
             let event = ::tokio::select! {
                 command = commands_rx.recv() => Event::Command(command),
                 event = wire.event(wants_to_write) => event,
+                Some(found) = names_rx.recv() => Event::LookedUp(found),
                 () = timer.as_mut() => Event::Timer,
             };
             let now = self.born.elapsed();
@@ -239,6 +315,9 @@ impl Driver {
                     }
                 }
                 Event::Came(came) => self.came(now, came, &mut wire),
+                Event::LookedUp((nth, found)) => {
+                    self.session.looked_up(nth, found.map_err(|error| error.to_string()));
+                }
                 Event::Read(read) => self.read(now, read, &mut wire),
                 Event::Writable => {}
                 Event::Timer => {
@@ -252,24 +331,35 @@ impl Driver {
 
     fn obey(&mut self, now: Duration, command: Command) {
         match command {
-            Command::Call(ticket, method, arguments, reply_tx) => {
+            Command::Call(ticket, making, reply_tx) => {
                 self.replies.insert(ticket, reply_tx);
-                self.session.call(now, ticket, method, arguments);
+                self.session.call(now, ticket, making);
             }
             Command::Ask(ticket, question, reply_tx) => {
                 self.replies.insert(ticket, reply_tx);
                 self.session.ask(now, ticket, question);
             }
-            Command::GiveUp(ticket, timeout) => {
-                // Otherwise the reply has just been given.
-                if let Some(reply_tx) = self.replies.remove(&ticket) {
-                    let error = self.session.give_up(ticket, timeout);
+            Command::GiveUp(ticket, start, timeout, left_tx) => {
+                let start = start.saturating_duration_since(self.born);
+                // A call that is parked waits on: it is looked at again from time to time.
+                let deadline = self.session.deadline(ticket, start, timeout);
+                let left = deadline.map_or(PARKED, |deadline| deadline.saturating_sub(now));
+                if !left.is_zero() && self.replies.contains_key(&ticket) {
+                    // Who does not wait any more has abandoned the call.
+                    left_tx.send(left).ok();
+                } else if let Some(reply_tx) = self.replies.remove(&ticket) {
+                    // Otherwise the reply has just been given.
+                    let error = self.session.give_up(now, ticket, timeout);
                     drop(reply_tx.send(Err(error)));
                 }
             }
             Command::Abandon(ticket) => {
                 self.replies.remove(&ticket);
-                self.session.abandon(ticket);
+                self.session.abandon(now, ticket);
+            }
+            Command::Health(health_tx) => {
+                // Who does not wait any more does not want to know.
+                health_tx.send(self.session.health(now)).ok();
             }
             Command::Close => unreachable!("the loop ends by this one"),
         }
@@ -278,13 +368,12 @@ impl Driver {
     fn came(&mut self, now: Duration, came: Came, wire: &mut Wire) {
         *wire = Wire::Down;
         match came {
-            Came::Resolved(found, failed) => self.session.resolved(found, failed),
-            Came::Connected(Ok(stream)) => {
+            Ok(stream) => {
                 self.session.dialled(now);
                 let link = self.session.link_number();
                 *wire = Wire::Up { link, stream, inbox: BytesMut::new() };
             }
-            Came::Connected(Err(error)) => self.session.lost(now, why_unconnected(&error)),
+            Err(error) => self.session.lost(now, why_unconnected(&error)),
         }
     }
 
@@ -314,15 +403,26 @@ impl Driver {
         if !matches!(wire, Wire::Down) {
             return self.session.wake_at();
         }
-        match self.session.dial(now) {
-            Dial::Resolve => *wire = Wire::Coming(Box::pin(resolve(bootstrap.clone()))),
-            Dial::Connect { address, within } => {
-                *wire = Wire::Coming(Box::pin(connect(address, within)));
+        loop {
+            match self.session.dial(now) {
+                Dial::LookUp => self.look_up(bootstrap),
+                Dial::Connect { address, within } => {
+                    *wire = Wire::Coming(Box::pin(connect(address, within)));
+                    return None;
+                }
+                Dial::At(at) => return Some(at),
+                Dial::Nothing => return None,
             }
-            Dial::At(at) => return Some(at),
-            Dial::Nothing => {}
         }
-        None
+    }
+
+    /// Begins to look the names up, in threads: the runtime would wait for tasks that block.
+    fn look_up(&self, bootstrap: &Bootstrap) {
+        let names_tx = self.names_tx.clone();
+        names::look_up_all(bootstrap, &move |nth, found| {
+            // The client may be gone.
+            drop(names_tx.send((nth, found)));
+        });
     }
 
     fn write(&mut self, now: Duration, wire: &Wire) {
@@ -372,19 +472,8 @@ impl Wire {
     }
 }
 
-async fn resolve(bootstrap: Bootstrap) -> Came {
-    let (mut found, mut failed) = (Vec::new(), Attempts::default());
-    for (host, port) in &bootstrap.0 {
-        match lookup_host((host.as_str(), *port)).await {
-            Ok(addresses) => found.extend(addresses),
-            Err(error) => failed.note(format!("{host}:{port}"), error.to_string()),
-        }
-    }
-    Came::Resolved(found, failed)
-}
-
 async fn connect(address: SocketAddr, within: Duration) -> Came {
-    Came::Connected(match timeout(within, TcpStream::connect(address)).await {
+    match timeout(within, TcpStream::connect(address)).await {
         // Where nobody listens, a port of the ephemeral range can by chance reach itself.
         Ok(Ok(stream)) if stream.local_addr().is_ok_and(|own| own == address) => {
             Err(io::ErrorKind::ConnectionRefused.into())
@@ -392,7 +481,7 @@ async fn connect(address: SocketAddr, within: Duration) -> Came {
         Ok(Ok(stream)) => stream.set_nodelay(true).map(|()| stream),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    })
+    }
 }
 
 #[cfg(test)]

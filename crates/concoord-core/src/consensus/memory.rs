@@ -1,13 +1,13 @@
 //! The log in memory: what memory mode keeps, and what a lagging peer is fed from.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
 use crate::durable;
-use crate::limits::{LOG_BYTES_MAX, LOG_HELD_BYTES_MAX};
+use crate::limits::{LOG_BYTES_MAX, LOG_HELD_BYTES_MAX, SETTLED_LOG_BYTES_MAX};
 
 /// Entries from the one after `cut` on, and what a restart of the library needs.
 #[derive(Default)]
@@ -21,10 +21,18 @@ pub(super) struct MemoryLog {
     /// The state that a lagging peer can start from, while one needs it, and what the library
     /// knows of it.
     offer: Option<(durable::Snapshot, Snapshot)>,
+    /// The same without the object, for witnesses.
+    bare: Option<(durable::Snapshot, Snapshot)>,
     /// Where the snapshot is cut that is being made or under way: what follows is kept for it.
     held: Option<u64>,
+    /// What follows this entry is kept for who may have to start from the state there.
+    pub(super) base: Option<u64>,
     /// The peer that the library could not give a snapshot.
     wanted: Cell<Option<u64>>,
+    /// Whether that happened with a witness.
+    bare_wanted: Cell<bool>,
+    /// The peers that are witnesses.
+    pub(super) witnesses: BTreeSet<u64>,
 }
 
 impl MemoryLog {
@@ -60,14 +68,18 @@ impl MemoryLog {
         self.hard_state.commit = metadata.index;
         self.members = metadata.get_conf_state().clone();
         self.withdraw_offer();
+        self.bare = None;
     }
 
     /// Forgets the older half of what is applied once the log takes more than
     /// [`LOG_BYTES_MAX`]; but keeps what comes after `needed`, by a lagging peer, and after the
-    /// snapshot that one is to get, up to [`LOG_HELD_BYTES_MAX`].
+    /// snapshot that one is to get, up to [`LOG_HELD_BYTES_MAX`], and after the base, up to
+    /// [`SETTLED_LOG_BYTES_MAX`].
     pub(super) fn trim(&mut self, applied: u64, needed: Option<u64>) {
         let needed = needed.into_iter().chain(self.held).min();
         let needed = needed.filter(|_| self.bytes <= LOG_HELD_BYTES_MAX);
+        let base = self.base.filter(|_| self.bytes <= SETTLED_LOG_BYTES_MAX);
+        let needed = needed.into_iter().chain(base).min();
         let to = needed.map_or(applied, |needed| needed.min(applied));
         if self.bytes <= LOG_BYTES_MAX {
             return;
@@ -81,21 +93,27 @@ impl MemoryLog {
 
     /// A state, for peers that need what is cut off.
     pub(super) fn offer(&mut self, snapshot: durable::Snapshot, members: ConfState) {
-        let mut known = Snapshot::default();
-        known.mut_metadata().index = snapshot.index;
-        known.mut_metadata().term = snapshot.term;
-        known.mut_metadata().set_conf_state(members);
-        self.offer = Some((snapshot, known));
+        self.offer = Some(known(snapshot, members));
     }
 
-    /// The state that is offered, if it is that after the entry `index`.
-    pub(super) fn offered(&self, index: u64) -> Option<&durable::Snapshot> {
-        self.offer.as_ref().map(|(snapshot, _)| snapshot).filter(|offer| offer.index == index)
+    /// The same for witnesses: it has no object.
+    pub(super) fn offer_bare(&mut self, snapshot: durable::Snapshot) {
+        self.bare = Some(known(snapshot, self.members.clone()));
+    }
+
+    /// The state that is offered to that peer, if it is that after the entry `index`.
+    pub(super) fn offered(&self, to: u64, index: u64) -> Option<&durable::Snapshot> {
+        let offer = if self.witnesses.contains(&to) { &self.bare } else { &self.offer };
+        offer.as_ref().map(|(snapshot, _)| snapshot).filter(|offer| offer.index == index)
     }
 
     pub(super) fn withdraw_offer(&mut self) {
         self.offer = None;
         self.held = None;
+    }
+
+    pub(super) fn withdraw_bare(&mut self) {
+        self.bare = None;
     }
 
     /// A snapshot at `index` is about to be made.
@@ -108,8 +126,17 @@ impl MemoryLog {
         self.cut.0
     }
 
+    /// Bytes of the entries that are kept.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn take_wanted(&mut self) -> Option<u64> {
         self.wanted.take()
+    }
+
+    pub(super) fn take_bare_wanted(&mut self) -> bool {
+        self.bare_wanted.take()
     }
 
     /// The entries after `index`.
@@ -124,6 +151,15 @@ impl MemoryLog {
     fn at(&self, index: u64) -> Option<usize> {
         usize::try_from(index.checked_sub(self.cut.0 + 1)?).ok()
     }
+}
+
+/// The snapshot, and what the library knows of it.
+fn known(snapshot: durable::Snapshot, members: ConfState) -> (durable::Snapshot, Snapshot) {
+    let mut known = Snapshot::default();
+    known.mut_metadata().index = snapshot.index;
+    known.mut_metadata().term = snapshot.term;
+    known.mut_metadata().set_conf_state(members);
+    (snapshot, known)
 }
 
 fn size(entry: &Entry) -> usize {
@@ -171,10 +207,15 @@ impl Storage for MemoryLog {
     }
 
     fn snapshot(&self, index_min: u64, to: u64) -> raft::Result<Snapshot> {
-        match &self.offer {
+        let for_witness = self.witnesses.contains(&to);
+        match if for_witness { &self.bare } else { &self.offer } {
             Some((offer, known)) if offer.index >= index_min.max(self.cut.0) => Ok(known.clone()),
             _ => {
-                self.wanted.set(Some(to));
+                if for_witness {
+                    self.bare_wanted.set(true);
+                } else {
+                    self.wanted.set(Some(to));
+                }
                 Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
             }
         }

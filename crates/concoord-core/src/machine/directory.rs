@@ -10,6 +10,7 @@ use super::watches::Taken;
 use super::{Effect, Machine};
 use crate::call::{Call, CallId, Caller, ObjectName, Outcome, Refusal};
 use crate::limits::OBJECTS_MAX;
+use crate::object::INIT;
 use crate::objects;
 use crate::value::{Arguments, Exception, Value};
 use crate::wire::REMOVE;
@@ -59,6 +60,10 @@ impl Directory {
 /// some.
 const WATCH: &str = "__concoordwatch__";
 
+/// Makes the object, with the arguments of its `__concoordinit__`, unless there is one: then it
+/// returns False and changes nothing.
+const CREATE: &str = "__concoordcreate__";
+
 /// Says who has what and who waits.
 const DESCRIBE: &str = "__concoorddescribe__";
 
@@ -70,7 +75,7 @@ const LISTED_MAX: usize = 1000;
 
 /// Whether that is something which can be asked of any object, or of the cluster.
 pub(crate) fn is_meta(method: &str) -> bool {
-    [WATCH, REMOVE, DESCRIBE, LIST].contains(&method)
+    [WATCH, REMOVE, CREATE, DESCRIBE, LIST].contains(&method)
 }
 
 /// Whether that leaves everything as it is.
@@ -126,13 +131,21 @@ impl Machine {
     }
 
     /// Does what can be asked of any object.
-    pub(super) fn apply_meta(&mut self, index: u64, call: &Call, then: &mut impl FnMut(Effect)) {
-        let id = call.id();
+    pub(super) fn apply_meta(&mut self, index: u64, call: Call, then: &mut impl FnMut(Effect)) {
+        if call.method == CREATE && self.find(&call.object).is_none() {
+            let call = Call { method: INIT.into(), ..call };
+            return match self.place_of(&call.object.class) {
+                Some(Place::Worker) => self.host(index, call, then),
+                Some(Place::Native) | None => self.apply_native(index, &call, then),
+            };
+        }
+        let (id, call) = (call.id(), &call);
         let made = match Arguments::decode(&call.arguments) {
             Err(error) => Err(Outcome::Refused(Refusal::Malformed(error.to_string()))),
             Ok(arguments) => match call.method.as_str() {
                 WATCH => self.watch(call, &arguments),
                 REMOVE => Ok(Some(self.remove(index, call, then))),
+                CREATE => Ok(Some(Ok(Value::Bool(false)))),
                 _ => Ok(Some(self.ask(&call.object, &call.method, &arguments))),
             },
         };

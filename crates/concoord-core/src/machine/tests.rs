@@ -78,19 +78,17 @@ impl Stage {
 
     /// How calls ended by the last entry.
     fn replies(&self) -> Vec<(u64, u64, Outcome)> {
-        let reply = |effect: &Effect| match effect {
-            Effect::Replied(session, sequence, outcome) => {
-                Some((session.0, *sequence, outcome.clone()))
-            }
-            _ => None,
+        let reply = |effect: &Effect| {
+            let Effect::Replied(session, sequence, outcome) = effect else { return None };
+            Some((session.0, *sequence, outcome.clone()))
         };
         self.said.iter().filter_map(reply).collect()
     }
 
     fn parked(&self) -> Vec<(u64, u64)> {
-        let parked = |effect: &Effect| match effect {
-            Effect::Parked(session, sequence) => Some((session.0, *sequence)),
-            _ => None,
+        let parked = |effect: &Effect| {
+            let Effect::Parked(session, sequence) = effect else { return None };
+            Some((session.0, *sequence))
         };
         self.said.iter().filter_map(parked).collect()
     }

@@ -54,6 +54,20 @@ impl<'a> Given<'a> {
         }
     }
 
+    /// A number that must be given, as a float.
+    pub(crate) fn float(&self, at: usize) -> Result<f64, Exception> {
+        match self.value(at) {
+            Some(Value::Float(float)) => Ok(*float),
+            Some(Value::Int(int)) => Ok(*int as f64),
+            Some(Value::Bool(bool)) => Ok(f64::from(u8::from(*bool))),
+            Some(Value::BigInt(_)) => {
+                let words = "int too large to convert to float";
+                Err(Exception::builtin("OverflowError", words))
+            }
+            _ => Err(self.wrong("a number", self.required(at))),
+        }
+    }
+
     /// An int of 64 bits.
     pub(crate) fn small_int(&self, at: usize) -> Result<Option<i64>, Exception> {
         match self.value(at) {
@@ -79,6 +93,24 @@ impl<'a> Given<'a> {
             None => Ok(None),
             Some(Value::Str(text)) => Ok(Some(text)),
             Some(other) => Err(self.wrong("a str", other)),
+        }
+    }
+
+    /// The items of a list or a tuple.
+    pub(crate) fn items(&self, at: usize) -> Result<&'a [Value], Exception> {
+        let value = self.required(at);
+        let (Value::List(items) | Value::Tuple(items)) = value else {
+            return Err(self.wrong("a list or a tuple", value));
+        };
+        Ok(items)
+    }
+
+    /// The items of a dict; none for `None` and where none is given.
+    pub(crate) fn pairs(&self, at: usize) -> Result<&'a [(Value, Value)], Exception> {
+        match self.value(at) {
+            None | Some(Value::None) => Ok(&[]),
+            Some(Value::Map(pairs)) => Ok(pairs),
+            Some(other) => Err(self.wrong("a dict", other)),
         }
     }
 

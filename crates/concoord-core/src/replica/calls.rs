@@ -110,12 +110,12 @@ impl Replica {
                 shorten(wanted)
             ));
         }
-        let leader = self.consensus.leader().and_then(|leader| view.member(leader));
+        let leader = self.leader().and_then(|leader| view.member(leader));
         Welcome::Client {
             cluster: view.cluster,
             replica: self.config.member.address,
             leader: leader.map(|leader| leader.address),
-            members: view.voters().map(|member| member.address).collect(),
+            members: view.serving().map(|member| member.address).collect(),
             class: class.clone(),
             session_timeout_ms: u64::try_from(self.config.session_timeout.as_millis())
                 .unwrap_or(u64::MAX),
@@ -125,6 +125,12 @@ impl Replica {
     pub(super) fn request(&mut self, connection: ConnectionId, request: Request) {
         self.clients.connections.entry(connection).or_default();
         match request {
+            Request::Status => {
+                let status = Box::new(self.status());
+                self.actions.push(Action::Answer(connection, Answer::Status(status)));
+            }
+            Request::Order(order) => self.order(connection, order),
+            request if self.is_witness() => self.send_away(connection, &request),
             Request::Open => {
                 // Asked for once more while it is on its way, it is the same one.
                 if self.clients.opens.insert(connection) {
@@ -161,11 +167,6 @@ impl Replica {
                 };
                 self.actions.push(Action::Answer(connection, answer));
             }
-            Request::Status => {
-                let status = Box::new(self.status());
-                self.actions.push(Action::Answer(connection, Answer::Status(status)));
-            }
-            Request::Order(order) => self.order(connection, order),
             Request::Backup => {
                 self.clients.reads.new.push(Read { connection, what: Sought::Backup });
             }
@@ -233,7 +234,7 @@ impl Replica {
         let answer = if self.machine.state.sessions.contains(session) {
             // At a replica that is out of touch nobody may believe that a session lives.
             self.not_ready().map_or(Answer::Alive(session), Answer::Waiting)
-        } else if self.consensus.is_settled_leader() {
+        } else if self.is_settled_leader() {
             Answer::Expired(session)
         } else {
             return;
@@ -243,8 +244,8 @@ impl Replica {
 
     /// Asks from which index on the reads of this turn may be answered: one question for all.
     pub(super) fn ask_reads(&mut self) {
-        let leads = self.consensus.is_settled_leader();
-        let follows = self.consensus.leader().is_some() && !self.consensus.is_leader();
+        let leads = self.is_settled_leader();
+        let follows = self.leader().is_some() && !self.is_leader();
         if !self.clients.reads.new.is_empty() && (leads || follows) {
             let number = self.consensus.read();
             let reads = std::mem::take(&mut self.clients.reads.new);
@@ -293,12 +294,12 @@ impl Replica {
     /// What has to be done for clients from time to time.
     pub(super) fn mind_clients(&mut self) {
         self.clients.ask_overdue(self.now);
-        if self.consensus.is_settled_leader() {
+        if self.is_settled_leader() {
             for session in self.clients.silent(self.now.saturating_sub(self.config.session_timeout))
             {
                 self.clients.queue.push(Command::Expire(session));
             }
-        } else if let Some(leader) = self.consensus.leader() {
+        } else if let Some(leader) = self.leader() {
             let heard = std::mem::take(&mut self.clients.heard_here);
             if !heard.is_empty() {
                 self.actions

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Action, Freezing, Phase, Replica, WorkerAction};
-use crate::consensus::Cut;
+use crate::consensus::{Cut, GENESIS};
 use crate::durable::{Persist, Record, Snapshot};
 use crate::machine::Frozen;
 use crate::planted;
@@ -33,9 +33,18 @@ pub(super) struct Disk {
 
 impl Replica {
     pub(super) fn restore(&mut self, snapshot: &Snapshot) -> Result<(), String> {
+        if self.is_witness() {
+            return self.restore_view(snapshot);
+        }
+        // Everything after the very first state has an object, but for what witnesses get.
+        if snapshot.object.is_none() && snapshot.index > GENESIS {
+            return Err("the state holds no object: it is a witness's".into());
+        }
         if let Some(object) = self.machine.restore(snapshot)? {
             self.actions.push(Action::Worker(WorkerAction::Restore(object)));
         }
+        let cut = Cut::of(snapshot, &self.machine.state.view);
+        self.rebase(Some((cut, snapshot.clone())));
         if self.freezing.take().is_some_and(|freezing| freezing.save) {
             self.disk.saving = false;
         }
@@ -109,7 +118,8 @@ impl Replica {
             self.freezing = Some(Freezing { number, cut, state, save });
             self.actions.push(Action::Worker(WorkerAction::Snapshot(number)));
         } else {
-            self.frozen_whole(cut, &state, None, save);
+            // Whatever has an object has something there: what witnesses are given has not.
+            self.frozen_whole(cut, &state, Bytes::new(), save);
         }
     }
 
@@ -119,7 +129,7 @@ impl Replica {
         };
         match result {
             Ok(object) => {
-                self.frozen_whole(freezing.cut, &freezing.state, Some(object), freezing.save);
+                self.frozen_whole(freezing.cut, &freezing.state, object, freezing.save);
             }
             Err(reason) => {
                 self.consensus.give_up_snapshot();
@@ -134,16 +144,18 @@ impl Replica {
         }
     }
 
-    fn frozen_whole(&mut self, cut: Cut, state: &Frozen, object: Option<Bytes>, save: bool) {
+    fn frozen_whole(&mut self, cut: Cut, state: &Frozen, object: Bytes, save: bool) {
         let Cut { index, term, .. } = cut;
-        let snapshot = Snapshot { index, term, state: state.encode(), object };
+        let (state, object) = (state.encode(), Some(object));
+        let snapshot = Snapshot { index, term, state, object };
         if save {
             self.disk.state_bytes = snapshot.size();
             self.disk.bytes = 0;
             self.actions.push(Action::Save(snapshot.clone()));
         }
         self.give_backups(&snapshot);
-        self.consensus.offer_snapshot(cut, snapshot);
+        self.rebase(Some((cut.clone(), snapshot.clone())));
+        self.offer(cut, snapshot);
     }
 
     /// A leader whose disk does not keep up hands on to the voter that is furthest: it could
@@ -160,7 +172,7 @@ impl Replica {
             return;
         }
         self.disk.told = Some(self.now);
-        if self.consensus.is_leader() && self.phase == Phase::Member {
+        if self.is_leader() && self.phase == Phase::Member {
             self.hand_over(&reason);
         }
         self.note(tracing::Level::WARN, reason);

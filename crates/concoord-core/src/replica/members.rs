@@ -44,6 +44,8 @@ pub(super) struct Watch {
     pub(super) written: BTreeMap<ReplicaId, (u64, u64)>,
     /// Members that are about to stop.
     leaving: BTreeSet<ReplicaId>,
+    /// Since when what was heard is told apart from what may have been missed.
+    listens: Duration,
     /// Newcomers that ask to be members.
     joining: BTreeMap<ReplicaId, (Member, Duration)>,
     /// What each learner has to reach, and when it was set that.
@@ -71,6 +73,8 @@ impl Watch {
         let first = known.len() < PROCESSES_MAX && known.iter().all(|(known, _)| known != process);
         if first {
             known.push((process.clone(), false));
+            // It was another process that was about to stop.
+            self.leaving.remove(&id);
         }
         first
     }
@@ -96,6 +100,7 @@ impl Watch {
     /// A new leader has listened to nobody so far: everybody gets the whole time again.
     pub(super) fn new_leader(&mut self, now: Duration) {
         self.heard.values_mut().for_each(|heard| *heard = now);
+        self.listens = now;
         self.goals.clear();
     }
 
@@ -138,12 +143,12 @@ impl Replica {
 
     /// A newcomer asks to be a member.
     pub(super) fn newcomer(&mut self, member: Member) {
-        if self.consensus.is_leader() {
+        if self.is_leader() {
             if self.watch.joining.len() < MEMBERS_MAX {
                 self.watch.joining.insert(member.id, (member, self.now));
             }
             self.mind_members();
-        } else if let Some(leader) = self.consensus.leader().filter(|_| self.view().is_some()) {
+        } else if let Some(leader) = self.leader().filter(|_| self.view().is_some()) {
             self.actions.push(Action::Send(leader, PeerMessage::Join(member)));
         }
     }
@@ -152,7 +157,7 @@ impl Replica {
     pub(super) fn leave(&mut self) {
         // A learner asks too: it may have become a voter without knowing.
         let me = self.config.member.id;
-        let has_others = self.machine.state.view.voters().any(|voter| voter.id != me);
+        let has_others = self.machine.state.view.serving().any(|other| other.id != me);
         if self.phase != Phase::Member || !has_others {
             self.stop(Ok("stopped".into()));
             return;
@@ -162,17 +167,17 @@ impl Replica {
     }
 
     fn ask_to_leave(&mut self) {
-        if self.consensus.is_leader() {
+        if self.is_leader() {
             self.hand_over("this replica leaves");
-        } else if let Some(leader) = self.consensus.leader() {
+        } else if let Some(leader) = self.leader() {
             self.actions.push(Action::Send(leader, PeerMessage::Leave));
         }
     }
 
-    /// Hands the leadership to the voter that is furthest, if there is another one.
+    /// Hands the leadership to the voter with an object that is furthest, if there is another one.
     pub(super) fn hand_over(&mut self, reason: &str) {
         let me = self.config.member.id;
-        let others = self.machine.state.view.voters().filter(|voter| voter.id != me);
+        let others = self.machine.state.view.serving().filter(|other| other.id != me);
         let heir = others.max_by_key(|voter| self.consensus.matched(voter.id));
         if let Some(Member { id, address, .. }) = heir.cloned() {
             self.note(tracing::Level::INFO, format!("{reason}: the leadership goes to {address}"));
@@ -189,6 +194,8 @@ impl Replica {
     pub(super) fn mind_cluster(&mut self) {
         if self.ticks.is_multiple_of(MINDING_TICKS) {
             self.mind_clients();
+            self.renew_base();
+            self.tell_witnesses();
             self.ask_to_settle();
             // Whoever else spoke to this replica is not worth remembering.
             let view = &self.machine.state.view;
@@ -208,6 +215,7 @@ impl Replica {
         if self.ticks.is_multiple_of(ASKING_TICKS) {
             self.mind_orders();
         }
+        self.hand_on();
         self.mind_fence();
         self.go_solo_if_proven();
         self.mind_members();
@@ -215,7 +223,7 @@ impl Replica {
 
     /// Lets the leader make the next change of the members that is due.
     pub(super) fn mind_members(&mut self) {
-        if !self.consensus.is_settled_leader() || self.consensus.is_changing() {
+        if !self.is_settled_leader() || self.consensus.is_changing() {
             return;
         }
         self.watch.joining.retain(|_, (_, asked)| *asked + Duration::from_secs(1) >= self.now);
@@ -247,6 +255,7 @@ impl Replica {
                 };
                 id != me
                     && (self.watch.leaving.contains(&id)
+                        && (*role == Role::Learner || self.others_can_do_without(id))
                         || self.is_gone(id) && !member.durable
                         || replaced()
                         || self.is_silent(id)
@@ -264,26 +273,43 @@ impl Replica {
         !self.watch.heard_within(id, self.now, patience)
     }
 
-    /// Whether those that are not silent are a majority of a membership of three or more.
-    /// Between two, silence proves nothing.
+    /// Whether those that are awake are a majority of a membership of three or more. Between two,
+    /// silence proves nothing.
     fn others_are_enough(&self) -> bool {
-        let me = self.config.member.id;
         let voters: Vec<ReplicaId> =
             self.machine.state.view.voters().map(|voter| voter.id).collect();
-        let awake = voters.iter().filter(|id| **id == me || !self.is_silent(**id)).count();
+        let awake = voters.iter().filter(|id| self.is_awake(**id)).count();
         voters.len() > 2 && 2 * awake > voters.len() || planted::is("removed-without-quorum")
+    }
+
+    /// Whether those that are awake are a majority of the voters that are left without that one.
+    fn others_can_do_without(&self, id: ReplicaId) -> bool {
+        let others: Vec<ReplicaId> =
+            self.machine.state.view.voters().map(|voter| voter.id).collect();
+        let others = others.into_iter().filter(|other| *other != id);
+        let (awake, asleep): (Vec<_>, Vec<_>) = others.partition(|other| self.is_awake(*other));
+        awake.len() > asleep.len()
+    }
+
+    /// Whether that member is this replica, or was heard just now. A removal that is in the log is
+    /// decided once its entry has a majority, be it with the voice of the one that is removed: if
+    /// one of the others is gone by then, those that are left may be too few for ever.
+    fn is_awake(&self, id: ReplicaId) -> bool {
+        let just_now = 2 * self.config.heartbeat;
+        let listens = self.watch.listens + just_now < self.now;
+        id == self.config.member.id || listens && self.watch.heard_within(id, self.now, just_now)
     }
 
     /// A learner that keeps up with the log counts from now on, unless it is to stay one.
     fn promotion(&mut self) -> Option<Change> {
-        let learners: Vec<(ReplicaId, bool)> = self
-            .machine
-            .state
-            .view
+        let view = &self.machine.state.view;
+        // Beside one replica with an object a witness is one more that can fail, and no help.
+        let has_use = view.serving().count() >= 2;
+        let learners: Vec<(ReplicaId, bool)> = view
             .members
             .iter()
             .filter(|(_, role)| *role == Role::Learner)
-            .map(|(member, _)| (member.id, member.learner))
+            .map(|(member, _)| (member.id, member.learner || member.witness && !has_use))
             .collect();
         self.watch.goals.retain(|id, _| learners.iter().any(|(learner, _)| learner == id));
         let last = self.consensus.last();
@@ -369,6 +395,8 @@ impl Replica {
     /// Whether nothing but the proof is missing to go on without the only other voter.
     pub(super) fn may_go_solo_without(&self, other: ReplicaId) -> bool {
         self.alone.is_none()
+            // What was acknowledged went through its log, and is not in it any more.
+            && (!self.is_witness() || planted::is("witness-alone"))
             && self.watch.met.contains(&other)
             && !self.consensus.may_grow()
             && self.has_written_members(other)
@@ -381,7 +409,7 @@ impl Replica {
         let view = &self.machine.state.view;
         let durable = view.member(id).is_some_and(|member| member.durable);
         let written = self.watch.written.get(&id).copied().unwrap_or_default();
-        !durable || written >= (view.lineage, view.number)
+        !durable || written >= (view.lineage, view.number) || planted::is("alone-past-a-sleeper")
     }
 
     /// What this replica has written down of the members, for the others to know.
@@ -446,6 +474,11 @@ impl Replica {
     pub(super) fn went_solo(&mut self, view: View) {
         self.hang_up_on_others();
         let before = std::mem::replace(&mut self.machine.state.view, view);
+        self.rebase(None);
+        // The log does not say that this happened: a state from before would mislead a newcomer.
+        if let Some(freezing) = self.freezing.take() {
+            self.disk.saving &= !freezing.save;
+        }
         self.watch.joining.retain(|id, _| before.member(*id).is_none());
         self.view_changed();
     }
@@ -480,7 +513,7 @@ impl Replica {
     /// be beyond doubt here: of two, this one alone will know that it needs nobody else.
     pub(super) fn tell_removed(&mut self, member: &Member) {
         let id = member.id;
-        if id != self.config.member.id && self.consensus.is_leader() {
+        if id != self.config.member.id && self.is_leader() {
             let view = self.machine.state.view.clone();
             self.actions.push(Action::Send(id, PeerMessage::Removed(view)));
         }
@@ -540,6 +573,7 @@ impl Replica {
             self.phase = Phase::Member;
             self.judge_early();
         }
+        self.consensus.know_witnesses(&view);
         // Silence counts from when one could speak.
         for (member, _) in &view.members {
             self.watch.heard.entry(member.id).or_insert(self.now);
@@ -586,8 +620,14 @@ impl Replica {
         };
         let me = self.config.member.id;
         let failed = PeerMessage::Failed(session, sequence);
-        let others: Vec<ReplicaId> =
-            self.machine.state.view.voters().map(|voter| voter.id).filter(|id| *id != me).collect();
+        let others: Vec<ReplicaId> = self
+            .machine
+            .state
+            .view
+            .serving()
+            .map(|other| other.id)
+            .filter(|id| *id != me)
+            .collect();
         self.actions.extend(others.into_iter().map(|id| Action::Send(id, failed.clone())));
         self.crashed(me, session, sequence);
     }
@@ -604,11 +644,12 @@ impl Replica {
         }
         self.watch.crashes.entry((session, sequence)).or_default().insert(by);
         let Some(failed) = self.watch.crashes.get(&(session, sequence)) else { return };
+        // A witness has nothing to say of it: it runs no calls.
         let voters: Vec<ReplicaId> =
-            self.machine.state.view.voters().map(|voter| voter.id).collect();
+            self.machine.state.view.serving().map(|voter| voter.id).collect();
         let majority = 2 * voters.iter().filter(|id| failed.contains(id)).count() > voters.len();
         let all = voters.iter().all(|id| failed.contains(id) || *id != me && self.is_silent(*id));
-        if self.consensus.is_leader() && majority && all {
+        if self.is_leader() && majority && all {
             self.watch.crashes.remove(&(session, sequence));
             self.clients.enqueue([Command::Skip(session, sequence)], self.now);
         }

@@ -159,7 +159,7 @@ impl Replica {
                 self.orders.open.insert(connection, open);
             }
         }
-        if self.consensus.is_settled_leader()
+        if self.is_settled_leader()
             && self.orders.wants(Order::Remove(Who::Id(self.config.member.id)))
         {
             self.hand_over("an operator removes this replica");
@@ -238,13 +238,13 @@ impl Replica {
         if let Some(report) = self.without_leader(open) {
             return report;
         }
-        if self.consensus.is_settled_leader() {
+        if self.is_settled_leader() {
             if let Some(reason) = self.objection(open.order) {
                 return Report::Refused(reason);
             }
             open.passed = true;
             self.want(open.order);
-        } else if let Some(leader) = self.consensus.leader() {
+        } else if let Some(leader) = self.leader() {
             open.passed = true;
             self.actions.push(Action::Send(leader, PeerMessage::Order(open.order)));
         }
@@ -261,7 +261,7 @@ impl Replica {
     /// A replica passes an order on.
     pub(super) fn ordered(&mut self, from: ReplicaId, order: Order) {
         let is_member = self.machine.state.view.member(from).is_some();
-        if !is_member || !self.consensus.is_settled_leader() {
+        if !is_member || !self.is_settled_leader() {
             return;
         }
         match self.objection(order) {
@@ -302,10 +302,11 @@ impl Replica {
         if view.role(id) != Some(Role::Voter) {
             return None;
         }
-        let rest: Vec<&Member> = view.voters().filter(|voter| voter.id != id).collect();
-        if rest.is_empty() {
-            return Some("it is the only voter: tell it to stop, to end the cluster".into());
+        if view.serving().all(|member| member.id == id) {
+            let text = "it is the only voter with the object: tell it to stop, to end the cluster";
+            return Some(text.into());
         }
+        let rest: Vec<&Member> = view.voters().filter(|voter| voter.id != id).collect();
         let silent: Vec<String> = rest
             .iter()
             .filter(|voter| !self.is_near(voter.id))
@@ -342,8 +343,8 @@ impl Replica {
     /// Whether there is a leader that this replica is in touch with.
     fn is_led(&self) -> bool {
         self.view().is_some()
-            && (self.consensus.is_settled_leader()
-                || self.consensus.leader().is_some_and(|leader| {
+            && (self.is_settled_leader()
+                || self.leader().is_some_and(|leader| {
                     self.watch.heard_within(leader, self.now, self.config.election_timeout)
                 }))
     }
@@ -356,13 +357,18 @@ impl Replica {
         if self.phase != Phase::Member {
             return Report::NotNow(self.not_ready().unwrap_or_default());
         }
+        if self.is_witness() {
+            let text =
+                format!("{address} is a witness and has no object to go on with: name another");
+            return refused(text);
+        }
         if self.alone.is_some() {
             return Report::NotNow("it is about to go on alone: ask again in a moment".into());
         }
         if view.members.len() == 1 {
             return refused(format!("{address} is alone already"));
         }
-        let leader = self.consensus.leader().and_then(|leader| view.member(leader));
+        let leader = self.leader().and_then(|leader| view.member(leader));
         if let Some(leader) = leader.filter(|_| self.is_led()) {
             return refused(format!(
                 "there is a leader, {}: nothing is to be forced",

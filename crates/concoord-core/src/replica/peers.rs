@@ -13,6 +13,9 @@ fn is_left_behind(view: &View, id: ReplicaId, at: &Standing) -> bool {
     at.lineage < view.lineage || !at.is_ahead_of(&view.standing()) && view.member(id).is_none()
 }
 
+/// Addresses to ask for a cluster: those that were found last, twice as many as it has members.
+const FOUND_MAX: usize = 64;
+
 impl Replica {
     /// The hello for connections of that purpose.
     #[must_use]
@@ -71,7 +74,8 @@ impl Replica {
         if hello.class != *class {
             return Welcome::Refused(format!("this cluster hosts {class}, not {}", hello.class));
         }
-        if hello.runtime != self.config.runtime {
+        let both_have_it = !hello.member.witness && !self.is_witness();
+        if both_have_it && hello.runtime != self.config.runtime {
             let (theirs, ours) = (&hello.runtime, &self.config.runtime);
             return Welcome::Refused(format!(
                 "the object would behave differently: {theirs} there, {ours} here"
@@ -106,7 +110,12 @@ impl Replica {
                 } else if self.untold.iter().any(|(_, member)| member.id == hello.member.id) {
                     Welcome::NotYet("the disk has yet to confirm a change of the members".into())
                 } else if is_left_behind(view, hello.member.id, &theirs) {
-                    Welcome::Removed(view.clone())
+                    if self.is_witness() {
+                        // Who hears of it gives up its copy of the object, and here is none.
+                        Welcome::NotYet("it is removed, as one with the object will say".into())
+                    } else {
+                        Welcome::Removed(view.clone())
+                    }
                 } else if theirs.lineage > view.lineage {
                     // Its log goes on from where somebody went on alone. It will tell us so.
                     Welcome::NotYet("this replica was left behind and is about to join anew".into())
@@ -182,6 +191,26 @@ impl Replica {
         }
     }
 
+    /// Others may be at these addresses, too. Who joins asks them, and who comes back greets them
+    /// once: all whom it knew may have been replaced.
+    pub(super) fn found(&mut self, addresses: Vec<SocketAddr>) {
+        let me = self.config.member.address;
+        let mut addresses = addresses.into_iter().filter(|address| *address != me);
+        if self.phase == Phase::Joining {
+            let known = &mut self.config.bootstrap;
+            for address in addresses {
+                known.retain(|before| *before != address);
+                known.push(address);
+            }
+            known.drain(..known.len().saturating_sub(FOUND_MAX));
+        } else if let Some(view) = self.view() {
+            let is_member = |address| view.members.iter().any(|(it, _)| it.address == address);
+            let others: Vec<_> = addresses.by_ref().filter(|it| !is_member(*it)).collect();
+            self.unasked.extend(others.into_iter().take(FOUND_MAX));
+        }
+        self.actions.push(Action::Contacts);
+    }
+
     /// A replica answered our hello.
     pub(super) fn welcomed(&mut self, address: SocketAddr, welcome: Welcome) {
         self.answers(address);
@@ -239,7 +268,7 @@ impl Replica {
         if self.phase == Phase::Joining {
             self.actions.push(Action::Send(id, PeerMessage::Join(self.config.member.clone())));
         }
-        if self.consensus.leader() == Some(id) {
+        if self.leader() == Some(id) {
             self.clients.ask_again(self.config.member.id);
         }
     }
@@ -256,13 +285,10 @@ impl Replica {
             // What was forwarded may be lost, even if the same one goes on to lead.
             self.leader_seen = None;
             let me = self.config.member.id;
-            let heirs = self
-                .machine
-                .state
-                .view
-                .voters()
-                .filter(|voter| voter.id != id && voter.id < me)
-                .count();
+            // Witnesses come last: they would only hand on.
+            let rank = (self.is_witness(), me);
+            let others = self.machine.state.view.voters().filter(|voter| voter.id != id);
+            let heirs = others.filter(|voter| (voter.witness, voter.id) < rank).count();
             self.consensus.leader_lost(u32::try_from(heirs).unwrap_or(u32::MAX));
         }
     }
@@ -280,6 +306,18 @@ impl Replica {
                     self.consensus.receive(envelope);
                 }
             }
+            PeerMessage::Held(index) => {
+                if self.is_witness() && self.consensus.leader() == Some(from) {
+                    self.consensus.held(index);
+                }
+            }
+            // What concerns the object. Who sent it took this replica for a leader, and asks the
+            // next one.
+            PeerMessage::Forward(_)
+            | PeerMessage::Heard(_)
+            | PeerMessage::Failed(..)
+            | PeerMessage::Ran(..)
+                if self.is_witness() => {}
             PeerMessage::Forward(commands) => {
                 self.followers_wait = true;
                 self.clients.enqueue(commands, self.now);

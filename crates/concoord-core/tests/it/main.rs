@@ -16,4 +16,5 @@ mod members;
 #[cfg(feature = "planted")]
 mod planted;
 mod sim;
+mod witness;
 mod world;

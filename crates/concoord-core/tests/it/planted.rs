@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use concoord_core::planted::plant;
 use concoord_core::view::Role;
 
+use crate::cases::{hidden_removal, lagging_quorum};
 use crate::sim::{
     SECOND, cluster, durable_faults, members_change, settle_and_check, survive_faults,
 };
@@ -114,7 +115,11 @@ fn a_read_without_a_quorum_is_found() {
 
 #[test]
 fn a_checksum_skipped_is_found() {
-    is_found("checksum-skipped", &["is taken for what was written", DISK], durable);
+    is_found(
+        "checksum-skipped",
+        &["is taken for what was written", "no rot, and yet", DISK],
+        durable,
+    );
 }
 
 #[test]
@@ -148,6 +153,16 @@ fn an_election_with_a_stale_log_is_found() {
 }
 
 #[test]
+fn a_witness_that_goes_on_alone_is_found() {
+    is_found("witness-alone", &[LOST, LIST, STALE, DIFFER, STUCK], crate::witness::durable_faults);
+}
+
+#[test]
+fn a_witness_that_cuts_what_others_lack_is_found() {
+    is_found("witness-cuts", &[STUCK], crate::witness::cut_and_started_again);
+}
+
+#[test]
 fn two_snapshots_saved_at_once_are_found() {
     is_found("two-saves", &["two snapshots are to be saved at once"], durable);
 }
@@ -155,6 +170,26 @@ fn two_snapshots_saved_at_once_are_found() {
 #[test]
 fn an_old_lineage_taken_is_found() {
     is_found("old-lineage-taken", &[LOST, DIFFER, STUCK], durable);
+}
+
+#[test]
+fn going_alone_past_a_sleeper_is_found() {
+    is_found("alone-past-a-sleeper", &[LEADERS, DIFFER], |seed| {
+        let mut world = World::new(seed);
+        hidden_removal(&mut world);
+        settle_and_check(&mut world);
+        world
+    });
+}
+
+#[test]
+fn a_base_not_lent_is_found() {
+    is_found("no-base-lent", &[STUCK], |seed| {
+        let mut world = World::new(seed);
+        lagging_quorum(&mut world);
+        settle_and_check(&mut world);
+        world
+    });
 }
 
 /// Only where a learner has what the other voter has not, and that one goes on alone.

@@ -10,5 +10,17 @@
 from concoord._concoord import __version__
 from concoord._mark import readonly
 from concoord._proxy import Proxy, ProxyType, close, connect, proxy_for
+from concoord._waits import call_later, cancel_later, wake
 
-__all__ = ["Proxy", "ProxyType", "__version__", "close", "connect", "proxy_for", "readonly"]
+__all__ = [
+    "Proxy",
+    "ProxyType",
+    "__version__",
+    "call_later",
+    "cancel_later",
+    "close",
+    "connect",
+    "proxy_for",
+    "readonly",
+    "wake",
+]

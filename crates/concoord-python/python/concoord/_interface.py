@@ -14,6 +14,9 @@ from concoord._concoord import SPECIAL_METHODS
 INIT = "__concoordinit__"
 READ_ONLY = "__concoord_readonly__"
 
+COMMAND = "_concoord_command"
+"""The parameter that a method has to learn who calls it. Clients do not see it."""
+
 SOURCE_CHARS_MAX = 1_000
 """Characters of a default or an annotation. What is longer is left out: it is there for people."""
 
@@ -89,6 +92,11 @@ def callables_of(cls: type) -> dict[str, Any]:
     return found
 
 
+def wants_command(function: Any) -> bool:
+    """Tell whether a method is to be told who calls it."""
+    return inspect.isfunction(function) and COMMAND in inspect.signature(function).parameters
+
+
 def module_name(cls: type) -> str:
     """Name the module that replicas import the class from, also for a class of the program."""
     if cls.__module__ != "__main__":
@@ -132,6 +140,7 @@ def _method(cls: type, name: str, attribute: Any) -> Method:
     parameters = list(signature.parameters.values())
     if name != INIT and function is attribute:
         parameters = parameters[1:]
+    parameters = [each for each in parameters if each.name != COMMAND]
     return Method(
         name,
         "" if function is object.__init__ else _doc(function),

@@ -37,6 +37,10 @@ class Proxy:
     def __init__(self, bootstrap: str, timeout: float = 60) -> None:
         """Connect to the replicas at `bootstrap`, such as `"10.0.0.1:14000, 10.0.0.2:14000"`.
 
+        Domain names may stand in place of addresses, as in `"counterdomain.com"`: their SRV
+        records at `_concoord._tcp` are looked up whenever a connection is lost, else their
+        addresses. `"counterdomain.com?dns=127.0.0.1:5353"` names the DNS server to ask.
+
         A call that is not answered within `timeout` seconds raises `CallTimeoutError`.
         """
         self._use(Client(bootstrap, timeout, type(self)))

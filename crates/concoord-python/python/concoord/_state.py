@@ -1,6 +1,7 @@
-"""Writing the state of an object down, and reading it back.
+"""Writing the state of all objects down, and reading it back.
 
-It is pickled, unless its class says what is to be: `__concoord_snapshot__` returns that, and
+They are pickled together, with what their calls wait for: what two of them share they share again.
+A class may say what is to be pickled: `__concoord_snapshot__` returns that, and
 `__concoord_restore__` takes it in on an object that was just made.
 """
 
@@ -21,7 +22,7 @@ SNAPSHOT, RESTORE = "__concoord_snapshot__", "__concoord_restore__"
 DEPTH_MAX = 32
 
 
-class States:
+class Form:
     """How the objects of a class are written down and read back."""
 
     def __init__(self, cls: type, make: Callable[[], Any]) -> None:
@@ -35,39 +36,66 @@ class States:
             raise LoadError(message)
         self._hooked = has[0]
 
-    def dump(self, made: Any) -> bytes:
-        """Write the state down."""
-        return pickle.dumps(self._outside(made), 5)
+    def outside(self, made: Any) -> Any:
+        """Give what is pickled of an object."""
+        return getattr(made, SNAPSHOT)() if self._hooked else made
 
-    def read(self, state: bytes) -> Any:
-        """Make an object of what `dump` wrote."""
-        return self._inside(pickle.loads(state))  # noqa: S301 - replicas trust each other
-
-    def read_from(self, pipe: int) -> Any:
-        """Make an object of what was written to a pipe by a replica of this cluster."""
-        with open(pipe, "rb", buffering=1 << 20, closefd=False) as file:
-            return self._inside(pickle.load(file))  # noqa: S301 - replicas trust each other
+    def inside(self, value: Any) -> Any:
+        """Make an object of what `outside` gave."""
+        if self._hooked:
+            made = self._make()
+            getattr(made, RESTORE)(value)
+            return made
+        if type(value) is not self._class:
+            message = f"the state is of {type(value).__qualname__}"
+            raise TypeError(message)
+        return value
 
     def check(self, name: str, made: Any) -> None:
         """Refuse at once what could not be written down hours later, and say what it is."""
         try:
-            self.read(self.dump(made))
+            self.inside(pickle.loads(pickle.dumps(self.outside(made), 5)))  # noqa: S301 - our own
         except Exception as error:
             where = SNAPSHOT if self._hooked else _culprit(made, "self", set())
             what = "its state" if where == "self" else where
             message = f"{name} can't be replicated: {what} can't be written down: {words(error)}"
             raise LoadError(message) from error
 
-    def write(self, made: Any, to: int, said: int) -> int:
+
+Everything = tuple[dict[Any, Any], Any]
+"""All objects by their keys, in the order in which they were made, and what calls wait for."""
+
+
+class States:
+    """How all objects of a worker are written down and read back."""
+
+    def __init__(self, form_of: Callable[[Any], Form]) -> None:
+        """Take what tells the form of an object by its key."""
+        self._form_of = form_of
+
+    def dump(self, everything: Everything) -> bytes:
+        """Write the state down."""
+        return pickle.dumps(self._outside(everything), 5)
+
+    def read(self, state: bytes) -> Everything:
+        """Make the objects of what `dump` wrote."""
+        return self._inside(pickle.loads(state))  # noqa: S301 - replicas trust each other
+
+    def read_from(self, pipe: int) -> Everything:
+        """Make the objects of what was written to a pipe by a replica of this cluster."""
+        with open(pipe, "rb", buffering=1 << 20, closefd=False) as file:
+            return self._inside(pickle.load(file))  # noqa: S301 - replicas trust each other
+
+    def write(self, everything: Everything, to: int, said: int) -> int:
         """Write the state to a pipe in another process, which sees it as it is now.
 
-        What is written is the state of a reloaded object. That shows that there is one, evens out
-        how the object came to be (a string that is one object here may be two equal ones there),
-        and tells whether it holds sets: they are among what is new after the reload.
+        What is written is the state of reloaded objects. That shows that there are such, evens
+        out how they came to be (a string that is one object here may be two equal ones there),
+        and tells whether they hold sets: those are among what is new after the reload.
         """
 
         def write(pipe: _Pipe) -> bool:
-            state = self.dump(made)
+            state = self.dump(everything)
             gc.disable()
             gc.freeze()
             reloaded = self.read(state)
@@ -87,18 +115,13 @@ class States:
 
         return _fork(write, to, said)
 
-    def _outside(self, made: Any) -> Any:
-        return getattr(made, SNAPSHOT)() if self._hooked else made
+    def _outside(self, everything: Everything) -> Any:
+        objects, waits = everything
+        return [(key, self._form_of(key).outside(made)) for key, made in objects.items()], waits
 
-    def _inside(self, value: Any) -> Any:
-        if self._hooked:
-            made = self._make()
-            getattr(made, RESTORE)(value)
-            return made
-        if type(value) is not self._class:
-            message = f"the state is of {type(value).__qualname__}"
-            raise TypeError(message)
-        return value
+    def _inside(self, written: Any) -> Everything:
+        objects, waits = written
+        return {key: self._form_of(key).inside(value) for key, value in objects}, waits
 
 
 class _Pipe:

@@ -1,12 +1,13 @@
-"""The process that hosts the object of one replica: `python -m concoord._worker`.
+"""The process that hosts the objects of one replica: `python -m concoord._worker`.
 
 Its standard input is a socket to the replica. `concoord._concoord.Worker` does the talking; what
-Python must do is here: import the class, keep the object, fork to write its state down.
+Python must do is here: import the classes, keep the objects, fork to write their state down.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import inspect
@@ -16,55 +17,178 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from concoord import _traceback, _waits
 from concoord._concoord import Worker
-from concoord._interface import INIT, callables_of, interface_of
+from concoord._interface import COMMAND, INIT, callables_of, interface_of, wants_command
 from concoord._load import LoadError, load_class
-from concoord._state import States, words
+from concoord._state import Everything, Form, States, words
+from concoord._waits import Client, Command, Timer
+from concoord.exception import ObjectRemovedError
 
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
 STARTED = "CONCOORD_WORKER"
 ADDR_NO_RANDOMIZE = 0x0040000
 
+LOST_HOOK, CANCELLED_HOOK = "__concoord_lost__", "__concoord_cancelled__"
+"""What an object may define to learn that a session is over, or that a call waits no more."""
+
+Key = tuple[str, str]
+"""Class and name of an object; the class is empty for the first that the worker loaded."""
+
+DEFAULT: Key = ("", "")
+
+
+class Hosted:
+    """A class that is hosted."""
+
+    def __init__(self, name: str, world: Any) -> None:
+        """Import it."""
+        self.cls = load_class(name)
+        self.interface = interface_of(self.cls)._replace(name=name)
+        self.callables = callables_of(self.cls)
+        self.commanded = {
+            method for method, attribute in self.callables.items() if wants_command(attribute)
+        }
+        self._world = world
+        self.form = Form(self.cls, self.make)
+
+    def make(self) -> Any:
+        """Make an object as it is at first."""
+        self._world.begin(0, 0)
+        try:
+            return self.cls()
+        finally:
+            self._world.end()
+
+    def runtime(self) -> bytes:
+        """Give the source of the class's module."""
+        return Path(inspect.getfile(self.cls)).read_bytes()
+
 
 class Host:
-    """The object, as the worker's loop sees it."""
+    """The objects, as the worker's loop sees them."""
 
     def __init__(self) -> None:
         """Host nothing yet."""
         # Only here, where it is meant: to import it changes nothing, to install it does.
         self._world = importlib.import_module("concoord._determinism")
         self._world.install()
-        self.begin, self.begin_read, self.end = (
-            self._world.begin,
-            self._world.begin_read,
-            self._world.end,
-        )
-        self.methods: dict[str, Any] = {}
+        self.end = self._world.end
+        self._classes: dict[str, Hosted] = {}
+        self._objects: dict[Key, Any] = {}
+        self._methods: dict[Key, dict[str, Any]] = {}
+        self._states = States(lambda key: self._hosted(key).form)
+        self.tells = False
 
-    def load(self, name: str) -> tuple[Any, str]:
-        """Make the object. Returns its interface and what must be alike on all replicas."""
+    def load(self, names: list[str]) -> tuple[list[Any], str]:
+        """Import the classes and make the first object.
+
+        Returns their interfaces and what must be alike on all replicas.
+        """
         self._world.begin(0, 0)
         self._world.end()
-        self._class = load_class(name)
-        self._callables = callables_of(self._class)
-        try:
-            made = self._make()
-        except Exception as error:
-            message = f"{name}() can't be made without arguments: {words(error)}"
-            raise LoadError(message) from error
-        self._states = States(self._class, self._make)
-        self._states.check(name, made)
-        self._become(made)
-        return interface_of(self._class)._replace(name=name), _runtime(self._class)
+        for name in names:
+            hosted = Hosted(name, self._world)
+            try:
+                made = hosted.make()
+            except Exception as error:
+                message = f"{name}() can't be made without arguments: {words(error)}"
+                raise LoadError(message) from error
+            hosted.form.check(name, made)
+            if not self._classes:
+                self._classes[""] = hosted
+                self._become(DEFAULT, made)
+            else:
+                self._classes[name] = hosted
+        classes = list(self._classes.values())
+        self.tells = any(hosted.commanded for hosted in classes)
+        return [hosted.interface for hosted in classes], _runtime(classes)
+
+    @property
+    def methods(self) -> dict[str, Any]:
+        """What can be called of the first object."""
+        return self._methods[DEFAULT]
+
+    def methods_of(self, of: str, name: str) -> dict[str, Any]:
+        """Give what can be called of an object, which is made if there is none."""
+        key = (of, name)
+        if key not in self._methods:
+            self._become(key, self._hosted(key).cls())
+        return self._methods[key]
+
+    def look_at(self, of: str, name: str) -> dict[str, Any]:
+        """Give what can be called of an object, to read it: none is made that stays."""
+        key = (of, name)
+        if key in self._methods:
+            return self._methods[key]
+        return self._bound(key, self._hosted(key).cls())
+
+    def begin(self, index: int, time_ms: int, clock_ms: int) -> None:
+        """Enter an entry: what is due by its clock comes first."""
+        self._world.begin(index, time_ms)
+        waits = _waits.current()
+        waits.clock = max(waits.clock, clock_ms)
+        while timer := waits.take_due():
+            self._ring(timer)
+        waits.command, waits.key = None, DEFAULT
+
+    def begin_read(self) -> None:
+        """Enter calls that only read."""
+        self._world.begin_read()
+        waits = _waits.current()
+        waits.command, waits.key = None, None
+
+    def enter(self, session: int, sequence: int, thread: int, method: str, key: Key, /) -> None:
+        """Begin a call."""
+        waits = _waits.current()
+        waits.command = Command(Client(session, thread), sequence, method)
+        waits.key = key
+
+    def raised(self, error: BaseException) -> tuple[bool, Any] | None:
+        """Tell what an exception comes to that has to do with waiting."""
+        return _waits.current().raised(error)
+
+    def take_ended(self) -> list[tuple[int, int, Any]]:
+        """Give the calls that were woken: session, number, what they return or raise."""
+        ended = _waits.current().take_ended()
+        return [(each.client.session, each.clientcommandnumber, how) for each, how in ended]
+
+    def wake_at(self) -> int | None:
+        """Tell when the next timer is due."""
+        return _waits.current().wake_at()
+
+    def lost(self, session: int) -> None:
+        """Release what a session held, which is over."""
+        _waits.current().lost(session)
+        for key, made in list(self._objects.items()):
+            if hasattr(made, LOST_HOOK):
+                self._by_itself(key, getattr(made, LOST_HOOK), session)
+
+    def cancel(self, session: int, sequence: int) -> bool:
+        """Give up a call whose reply nobody wants; tell whether it was parked."""
+        command = _waits.current().cancel(Command(Client(session, 0), sequence, ""))
+        if command is None:
+            return False
+        for key, made in list(self._objects.items()):
+            if hasattr(made, CANCELLED_HOOK):
+                self._by_itself(key, getattr(made, CANCELLED_HOOK), command)
+        return True
+
+    def remove(self, of: str, name: str) -> None:
+        """Forget an object."""
+        key = (of, name)
+        self._objects.pop(key, None)
+        self._methods.pop(key, None)
+        _waits.current().forget_object(key, ObjectRemovedError(f"{name!r} was removed"))
 
     def snapshot(self, to: int, said: int) -> int:
         """Write the state to a pipe in another process, which sees it as it is now."""
-        return self._states.write(self._object, to, said)
+        return self._states.write(self._everything(), to, said)
 
     def settle(self, to: int, said: int) -> int:
         """Become what a replica that takes the state in would be, and write that down."""
-        state = self._states.dump(self._object)
-        self._become(self._states.read(state))
+        state = self._states.dump(self._everything())
+        self._take_in(self._states.read(state))
         return self._states.write_bytes(state, to, said)
 
     def reap(self, process: int) -> bool:
@@ -74,33 +198,72 @@ class Host:
 
     def restore(self, pipe: int) -> None:
         """Become what comes out of a pipe: what `snapshot` wrote on a replica of this cluster."""
-        self._become(self._states.read_from(pipe))
+        self._take_in(self._states.read_from(pipe))
 
-    def _make(self) -> Any:
-        self._world.begin(0, 0)
-        try:
-            return self._class()
-        finally:
-            self._world.end()
+    def _everything(self) -> Everything:
+        return self._objects, _waits.current()
 
-    def _become(self, made: Any) -> None:
-        self._object = made
+    def _take_in(self, everything: Everything) -> None:
+        objects, waits = everything
+        self._objects, self._methods = {}, {}
+        _waits.become(waits)
+        for key, made in objects.items():
+            self._become(key, made)
+
+    def _hosted(self, key: Key) -> Hosted:
+        return self._classes[key[0]]
+
+    def _become(self, key: Key, made: Any) -> None:
+        self._objects[key] = made
+        self._methods[key] = self._bound(key, made)
+
+    def _bound(self, key: Key, made: Any) -> dict[str, Any]:
+        hosted = self._hosted(key)
         bound = {
-            name: attribute.__get__(made, self._class)
-            for name, attribute in self._callables.items()
+            name: attribute.__get__(made, hosted.cls)
+            for name, attribute in hosted.callables.items()
         }
-        self.methods = {**bound, INIT: self._init}
+        for name in hosted.commanded:
+            bound[name] = _commanded(bound[name])
+        return {**bound, INIT: functools.partial(self._init, key)}
 
-    def _init(self, *args: Any, **kwargs: Any) -> None:
+    def _init(self, key: Key, /, *args: Any, **kwargs: Any) -> None:
         """Put a new object in the old one's place, if it can be made."""
-        self._become(self._class(*args, **kwargs))
+        self._become(key, self._hosted(key).cls(*args, **kwargs))
+
+    def _ring(self, timer: Timer) -> None:
+        made = self._objects.get(timer.key)
+        if made is not None:
+            method = getattr(made, timer.method, None)
+            self._by_itself(timer.key, method, *timer.args, **timer.kwargs)
+
+    def _by_itself(self, key: Key, method: Any, /, *args: Any, **kwargs: Any) -> None:
+        """Call what no client called for: what it raises is told and changes nothing else."""
+        waits = _waits.current()
+        waits.command, waits.key = None, key
+        try:
+            method(*args, **kwargs)
+        except Exception as error:
+            if waits.raised(error) is None:
+                sys.stderr.write(_traceback.text(error) + "\n")
 
 
-def _runtime(cls: type) -> str:
-    """Tell what must be alike for the object to behave alike: Python, and the module's source."""
-    path = inspect.getfile(cls)
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return f"python {sys.version_info.major}.{sys.version_info.minor} sha256 {digest}"
+def _commanded(method: Any) -> Any:
+    """Have a method be told who calls it."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return method(*args, **{**kwargs, COMMAND: _waits.current().command})
+
+    return call
+
+
+def _runtime(classes: list[Hosted]) -> str:
+    """Tell what must be alike for the objects to behave alike: Python, and the modules' source."""
+    digest = hashlib.sha256()
+    for hosted in classes:
+        digest.update(hosted.runtime())
+    version = f"python {sys.version_info.major}.{sys.version_info.minor}"
+    return f"{version} sha256 {digest.hexdigest()}"
 
 
 def _settle() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "BlockingReturn",
     "BootstrapError",
     "CallTimeoutError",
     "ClosedError",
@@ -17,10 +18,12 @@ __all__ = [
     "NoSuchMethodError",
     "NonDeterministicError",
     "ObjectCrashedError",
+    "ObjectRemovedError",
     "RefusedError",
     "RemoteError",
     "SessionExpiredError",
     "TooLargeError",
+    "UnblockingReturn",
     "UnreachableError",
 ]
 
@@ -63,6 +66,10 @@ class ObjectCrashedError(RefusedError):
     """The call crashed the process that hosts the object, or never came back, and was skipped."""
 
 
+class ObjectRemovedError(ConcoordError, LookupError):
+    """The object was removed while the call waited there."""
+
+
 class TooLargeError(RefusedError, ValueError):
     """The arguments are larger than a call may bring."""
 
@@ -76,6 +83,35 @@ class NonDeterministicError(ConcoordError, RuntimeError):
 
     Such as writing a file, opening a socket, starting a process or a thread.
     """
+
+
+class BlockingReturn(Exception):  # noqa: N818 - the name that classes know it by
+    """Raised by a method of a replicated object: the caller waits until another call wakes it.
+
+    The call then returns `returnvalue`, unless who wakes it says otherwise.
+    """
+
+    def __init__(self, returnvalue: Any = None) -> None:
+        """Take what the call returns in the end."""
+        super().__init__(returnvalue)
+        self.returnvalue = returnvalue
+
+
+class UnblockingReturn(Exception):  # noqa: N818 - as above
+    """Raised by a method of a replicated object: it returns, and others that wait do, too.
+
+    `unblockeddict` says which commands end and how: by `True` for what their `BlockingReturn`
+    said, by an exception that is raised there, or by any other value, which is returned. Commands
+    that do not wait are passed over.
+    """
+
+    def __init__(
+        self, returnvalue: Any = None, unblockeddict: dict[Any, Any] | None = None
+    ) -> None:
+        """Take what the call returns, and who is woken."""
+        super().__init__(returnvalue, unblockeddict)
+        self.returnvalue = returnvalue
+        self.unblockeddict = dict(unblockeddict or {})
 
 
 class RemoteError(ConcoordError):

@@ -39,7 +39,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = super::EXIT_CODES)]
 pub(super) struct Options {
-    /// address:port of a replica, or several with commas between
+    /// address:port of a replica, or several with commas between, or their domain name
     #[arg(short, long, value_name = "BOOTSTRAP", default_value = BOOTSTRAP)]
     boot: String,
     /// Measure replicas of its own instead, so many; they are stopped afterwards
@@ -180,8 +180,11 @@ async fn connect(
     progress.set_message("connecting");
     let mut clients = Vec::with_capacity(options.clients.into());
     for _ in 0..options.clients {
-        let client_options =
-            ClientOptions { timeout: CALL_TIMEOUT, class: Some(options.object.clone()) };
+        let client_options = ClientOptions {
+            timeout: CALL_TIMEOUT,
+            class: Some(options.object.clone()),
+            ..ClientOptions::default()
+        };
         let client = Client::connect(boot, client_options).await?;
         // Its session opens with its first call, and what is wrong with the call shows now.
         client.call(options.method(), arguments).await?;

@@ -21,9 +21,15 @@ pub(super) struct Options {
     /// Its arguments in JSON: an array by position, an object by name
     #[arg(value_name = "ARGS", default_value = "[]")]
     arguments: String,
-    /// address:port of a replica, or several with commas between
+    /// address:port of a replica, or several with commas between, or their domain name
     #[arg(short, long, value_name = "BOOTSTRAP", default_value = BOOTSTRAP)]
     boot: String,
+    /// Dotted name of the object's class [default: that of the cluster's own object]
+    #[arg(long)]
+    class: Option<String>,
+    /// Which object of the class; made when it is first called [default: the one without a name]
+    #[arg(long, default_value = "", hide_default_value = true)]
+    name: String,
     /// Print how the call ended as JSON, exceptions too
     #[arg(long)]
     json: bool,
@@ -35,8 +41,8 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let arguments = arguments(&options.arguments).map_err(Failure::usage)?;
     let timeout = options.timeout.min(CONNECT_TIMEOUT);
-    let client =
-        Client::connect(&options.boot, ClientOptions { timeout, ..ClientOptions::default() })?;
+    let (class, name) = (options.class.clone(), options.name.clone());
+    let client = Client::connect(&options.boot, ClientOptions { timeout, class, name })?;
     let outcome = client.call_with(&options.method, &arguments, options.timeout, &mut || false);
     if options.json {
         match &outcome {

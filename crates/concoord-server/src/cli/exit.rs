@@ -27,6 +27,14 @@ pub(crate) enum Exit {
     NotReady = 9,
     /// The data folder can't be used.
     Storage = 10,
+    /// What a command was to run under was not had in time.
+    NotHad = 11,
+    /// It was lost while the command ran.
+    Lost = 12,
+    /// The command can't be run. As shells have it, and the next.
+    NotRun = 126,
+    /// There is no such command.
+    NoCommand = 127,
 }
 
 /// The codes as `--help` shows them.

@@ -36,8 +36,14 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     if options.boot.contains(',') {
         return Err(Failure::usage("-b: name the one replica that is to go on"));
     }
-    addresses(&options.boot)?;
-    let status = first(&options.boot, options.timeout)?;
+    let address = match addresses(&options.boot, options.timeout)?.as_slice() {
+        [address] => address.to_string(),
+        several => {
+            let text = format!("-b: {} stands for {several:?}: name one address", options.boot);
+            return Err(Failure::usage(text));
+        }
+    };
+    let status = first(&address, options.timeout)?;
     let Some(view) = &status.view else {
         return Err(Failure::new(Exit::NotReady, reason(&status)));
     };
@@ -50,7 +56,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     if !options.yes {
         confirm()?;
     }
-    say(order::give(&options.boot, Order::GoAlone, options.timeout, |text| note(text))?);
+    say(order::give(&address, Order::GoAlone, options.timeout, |text| note(text))?);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::exit::Failure;
 use super::output::{note, say, say_json, table};
 use super::status::{Answered, leader, look, role, title};
-use super::{BOOTSTRAP, addresses, order, seconds};
+use super::{BOOTSTRAP, LOOK_UP_TIMEOUT, addresses, order, seconds};
 
 /// How long to wait for each replica that is listed.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -19,7 +19,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Options {
     #[command(subcommand)]
     action: Option<Action>,
-    /// address:port of a replica, or several with commas between
+    /// address:port of a replica, or several with commas between, or their domain name
     #[arg(short, long, value_name = "BOOTSTRAP", default_value = BOOTSTRAP, global = true)]
     boot: String,
     /// Print JSON
@@ -87,7 +87,7 @@ fn who(text: &str) -> Result<Who, Failure> {
     {
         return Ok(Who::Id(ReplicaId(id)));
     }
-    match addresses(text)?.as_slice() {
+    match addresses(text, LOOK_UP_TIMEOUT)?.as_slice() {
         [address, ..] if !text.contains(',') => Ok(Who::Address(*address)),
         _ => Err(Failure::usage(format!("{text:?}: one replica at a time"))),
     }
@@ -132,6 +132,7 @@ fn to_json(view: &View, answers: &[Answered<'_>]) -> Json {
             "id": member.id.to_string(),
             "role": role(member, *rank, leader),
             "stays_learner": member.learner,
+            "witness": member.witness,
             "durable": member.durable,
             "answers": answer.is_ok(),
             "ready": answer.as_ref().is_ok_and(|status| status.ready),

@@ -5,28 +5,37 @@
 
 mod bench;
 mod call;
+#[cfg(feature = "dns")]
+mod dns;
 mod exit;
 mod force_solo;
+mod hold;
 mod json;
 mod logger;
 mod members;
 mod object;
+mod objects;
 mod order;
 mod output;
 mod python;
 mod rebuild;
 mod replica;
 mod reply;
+#[cfg(feature = "route53")]
+mod route53;
+#[cfg(feature = "route53")]
+mod route53_keys;
 mod snapshot;
 mod status;
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use concoord::Bootstrap;
 
 use exit::{EXIT_CODES, Failure};
 use output::note;
@@ -34,8 +43,8 @@ use output::note;
 /// Where a client looks for the cluster if it is not told: the first port that a replica takes.
 const BOOTSTRAP: &str = "127.0.0.1:14000";
 
-/// The port of an address that names none.
-const PORT: u16 = 14000;
+/// How long a command looks names up.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Parser)]
 #[command(
@@ -67,6 +76,11 @@ enum Command {
     ForceSolo(force_solo::Options),
     /// Call a method of the object
     Call(call::Options),
+    /// List, show or remove the objects of a cluster
+    Objects(objects::Options),
+    Lock(hold::Lock),
+    Semaphore(hold::Semaphore),
+    Elect(hold::Elect),
     /// Write the proxy of a Python class beside its source
     Object(object::Options),
     /// Save a living cluster's state, start a cluster from it, or look at it
@@ -78,6 +92,22 @@ enum Command {
     Logger(logger::Options),
     /// Set the content of a damaged data folder aside, to get it anew from the peers
     Rebuild(rebuild::Options),
+    /// Keep the AWS access key id that replicas change Route 53 with
+    #[cfg(feature = "route53")]
+    #[command(name = "route53id")]
+    Route53Id(route53_keys::Id),
+    /// Keep the AWS secret access key that replicas change Route 53 with
+    #[cfg(feature = "route53")]
+    #[command(name = "route53key")]
+    Route53Key(route53_keys::Key),
+    /// Compare a cluster's records in Route 53 with it, set them right, or remove them
+    #[cfg(feature = "route53")]
+    #[command(subcommand)]
+    Route53(route53::Command),
+    /// Print a cluster's records, or check whether a domain's name servers are found
+    #[cfg(feature = "dns")]
+    #[command(subcommand)]
+    Dns(dns::Command),
     /// Print the completions for a shell
     Completions {
         /// Which shell
@@ -96,7 +126,7 @@ where
     let arguments = with_lower_command(arguments);
     match Program::try_parse_from(&arguments) {
         Ok(program) => match run(program, arguments.first(), python) {
-            Ok(()) => 0,
+            Ok(code) => code,
             Err(failure) => {
                 note(format!("concoord: {}", failure.message));
                 failure.exit as u8
@@ -114,13 +144,17 @@ fn run(
     program: Program,
     script: Option<&OsString>,
     python: Option<PathBuf>,
-) -> Result<(), Failure> {
+) -> Result<u8, Failure> {
     match program.command {
+        Some(Command::Lock(options)) => return hold::lock(&options),
+        Some(Command::Semaphore(options)) => return hold::semaphore(&options),
+        Some(Command::Elect(options)) => return hold::elect(&options),
         Some(Command::Replica(options)) => replica::run(&options, python),
         Some(Command::Status(options)) => status::run(&options),
         Some(Command::Members(options)) => members::run(&options),
         Some(Command::ForceSolo(options)) => force_solo::run(&options),
         Some(Command::Call(options)) => call::run(&options),
+        Some(Command::Objects(options)) => objects::run(&options),
         Some(Command::Snapshot(command)) => snapshot::run(&command, python),
         Some(Command::Object(options)) => object::run(&options, python),
         Some(Command::Bench(options)) => {
@@ -128,6 +162,14 @@ fn run(
         }
         Some(Command::Logger(options)) => logger::run(&options),
         Some(Command::Rebuild(options)) => rebuild::run(&options),
+        #[cfg(feature = "route53")]
+        Some(Command::Route53Id(options)) => route53_keys::keep_id(&options),
+        #[cfg(feature = "route53")]
+        Some(Command::Route53Key(options)) => route53_keys::keep_key(&options),
+        #[cfg(feature = "route53")]
+        Some(Command::Route53(command)) => route53::run(&command),
+        #[cfg(feature = "dns")]
+        Some(Command::Dns(command)) => dns::run(&command),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Program::command(), "concoord", &mut script);
@@ -139,6 +181,7 @@ fn run(
             Ok(())
         }
     }
+    .map(|()| 0)
 }
 
 /// The name of the sub-command may be written in any case.
@@ -166,20 +209,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The addresses of replicas: `host:port, host:port`, where a port left out is the first that a
-/// replica takes.
-fn addresses(text: &str) -> Result<Vec<SocketAddr>, Failure> {
-    let mut all = Vec::new();
-    for place in text.split(',').map(str::trim) {
-        let found = place.to_socket_addrs().or_else(|_| (place, PORT).to_socket_addrs());
-        all.extend(found.map_err(|error| {
-            Failure::usage(format!(
-                "{place:?} is no replica's address ({error}): write host:port, with commas \
-                 between several"
-            ))
-        })?);
-    }
-    Ok(all)
+/// The addresses of replicas: `host:port, host:port`, or domain names, which are looked up for
+/// `timeout` at most.
+fn addresses(text: &str, timeout: Duration) -> Result<Vec<SocketAddr>, Failure> {
+    Ok(text.parse::<Bootstrap>()?.look_up(timeout)?)
 }
 
 /// The runtime that commands with sockets run on: this thread and no other.
@@ -212,11 +245,15 @@ mod tests {
     fn replicas_are_named_by_address_and_port() {
         let expected: Vec<SocketAddr> =
             vec![([127, 0, 0, 1], 14000).into(), ([127, 0, 0, 1], 14001).into()];
+        let addresses = |text| addresses(text, LOOK_UP_TIMEOUT);
         assert_eq!(addresses("127.0.0.1:14000, 127.0.0.1:14001").unwrap(), expected);
         assert_eq!(addresses("127.0.0.1,127.0.0.1:14001").unwrap(), expected);
         for text in ["", "127.0.0.1:14000,", "127.0.0.1:99999", "no host:1"] {
             assert_eq!(addresses(text).unwrap_err().exit, Exit::Usage, "{text}");
         }
+        let failure = addresses("name.invalid").unwrap_err();
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert!(failure.message.contains("name.invalid: "), "{}", failure.message);
     }
 
     #[test]

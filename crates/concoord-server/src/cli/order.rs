@@ -75,7 +75,7 @@ fn unknown(error: &LineError, last: &str) -> Failure {
 
 fn connect(boot: &str, end: Instant) -> Result<Line, Failure> {
     let (mut failures, mut exit) = (Vec::new(), Exit::Unreachable);
-    for address in addresses(boot)? {
+    for address in addresses(boot, end.saturating_duration_since(Instant::now()))? {
         match greet(address, end) {
             Ok((line, Welcome::Client { .. })) => return Ok(line),
             Ok((_, Welcome::NotYet(reason) | Welcome::Refused(reason))) => {

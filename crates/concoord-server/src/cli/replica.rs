@@ -4,9 +4,14 @@ use std::cell::Cell;
 use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::RangedI64ValueParser;
+use concoord::{Bootstrap, Error};
 use concoord_core::durable::Snapshot;
 use concoord_core::limits::FENCE_TIMEOUT;
 use concoord_core::snapshot::About;
@@ -16,17 +21,23 @@ use tokio::time::sleep;
 
 use super::exit::{Exit, Failure};
 use super::output::{note, say};
-use super::{addresses, python, seconds};
+use super::{python, seconds};
 use crate::config::{ObjectSpec, ReplicaConfig, WorkerSpec};
 use crate::driver::{self, RunError};
 use crate::fence::FenceSpec;
 use crate::logging::{self, Logging};
+#[cfg(feature = "dns")]
+use crate::names::dns::{DnsSockets, DnsSpec, PORT};
+use crate::names::domain;
 
 /// The ports that a replica tries if it is given none.
 const PORTS: std::ops::RangeInclusive<u16> = 14000..=15000;
 
 /// How often a replica that finds nobody to join says so.
 const REMIND: Duration = Duration::from_secs(10);
+
+/// How long looking their names up may take until it is said that this takes long.
+const LOOK_UP: Duration = Duration::from_secs(3);
 
 /// How long finding out whether somebody is there to join may take.
 const LOOK: Duration = Duration::from_secs(1);
@@ -43,7 +54,7 @@ pub(super) struct Options {
     /// Port for the replica [default: the first free one of 14000-15000]
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// address:port of a replica to join, or several with commas between
+    /// address:port of a replica to join, or several with commas between, or their domain name
     #[arg(short, long, value_name = "BOOTSTRAP")]
     boot: Option<String>,
     /// Dotted name of the object's class; given again, of further classes to host objects of
@@ -76,6 +87,16 @@ pub(super) struct Options {
     /// Stay a learner, which counts in no quorum, until `concoord members promote`
     #[arg(long, requires = "boot")]
     learner: bool,
+    /// Vote and keep the log, but no object: a third vote that takes little memory and no calls
+    #[arg(
+        long,
+        requires = "boot",
+        conflicts_with_all = [
+            "learner", "python", "apply_timeout", "session_timeout", "dead_timeout", "peer_death",
+            "fence_cmd"
+        ]
+    )]
+    witness: bool,
     /// What proves, where two replicas are left, that the other one is dead [default: process]
     #[arg(long, value_enum, value_name = "PROOF")]
     peer_death: Option<PeerDeath>,
@@ -85,12 +106,39 @@ pub(super) struct Options {
     /// How long that command may take [default: 30]
     #[arg(long, value_parser = seconds, value_name = "SECONDS", requires = "fence_cmd")]
     fence_timeout: Option<Duration>,
-
-    // Part of the usage that the tutorial gives: known, so that they are refused with a reason.
-    #[arg(short = 'n', long, hide = true)]
+    /// Domain under which clients find the replicas: answer DNS queries for it
+    #[arg(short = 'n', long, value_name = "DOMAIN", value_parser = domain)]
     domainname: Option<String>,
-    #[arg(short, long, hide = true)]
+    /// Keep the domain's records in Amazon Route 53 up to date, and answer no queries
+    #[arg(short, long, requires = "domainname")]
     route53: bool,
+    /// The id of the hosted zone there [default: the public one that the domain is in]
+    #[arg(long, value_name = "ID", requires = "route53")]
+    hosted_zone: Option<String>,
+    /// Seconds that resolvers may keep the records [default: 5]
+    #[arg(long, value_name = "SECONDS", requires = "domainname", value_parser = ttl())]
+    dns_ttl: Option<u32>,
+    /// Address for DNS queries, or several with commas between [default: the replica's]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        requires = "domainname",
+        conflicts_with = "route53",
+        value_delimiter = ','
+    )]
+    dns_addr: Vec<IpAddr>,
+    /// Port for DNS queries [default: 53]
+    #[arg(long, value_name = "PORT", requires = "domainname", conflicts_with = "route53", value_parser = clap::value_parser!(u16).range(1..))]
+    dns_port: Option<u16>,
+}
+
+/// How long resolvers may keep a record, in seconds: views change.
+#[cfg(any(feature = "dns", feature = "route53"))]
+pub(super) const DNS_TTL: u32 = 5;
+
+/// A day at most.
+pub(super) fn ttl() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=86_400)
 }
 
 /// What proves that a peer is dead.
@@ -114,7 +162,8 @@ pub(super) fn start(
 ) -> Result<(), Failure> {
     refuse_what_is_not_there(options)?;
     let ip = own_address(options.addr.as_deref())?;
-    let mut bootstrap = options.boot.as_deref().map(addresses).transpose()?.unwrap_or_default();
+    let boot = options.boot.as_deref().map(str::parse::<Bootstrap>).transpose()?;
+    let mut bootstrap = boot.as_ref().map(Bootstrap::addresses).unwrap_or_default();
     let listener = listen(ip, options.port)?;
     let address = reachable(listener.local_addr().map_err(Failure::failed)?);
     // All replicas may be given the same list. One that names nobody else is refused later.
@@ -128,11 +177,16 @@ pub(super) fn start(
         sender: address.to_string(),
     })
     .map_err(Failure::usage)?;
-    let mut config = configure(options, address, bootstrap.clone(), installed);
+    let mut config = configure(options, address, bootstrap, installed);
+    config.names = boot.clone().filter(Bootstrap::has_names);
     config.restore = backup;
+    #[cfg(feature = "dns")]
+    if let Some(domain) = options.domainname.clone().filter(|_| !options.route53) {
+        config.dns = Some(name_server(options, domain, address.ip())?);
+    }
     driver::runtime().map_err(Failure::failed)?.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)?;
-        serve(listener, config, address, &bootstrap).await
+        serve(listener, config, address, boot.as_ref()).await
     })
 }
 
@@ -141,7 +195,7 @@ async fn serve(
     listener: tokio::net::TcpListener,
     config: ReplicaConfig,
     address: SocketAddr,
-    bootstrap: &[SocketAddr],
+    boot: Option<&Bootstrap>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(Failure::failed)?;
     let stop = async {
@@ -153,13 +207,22 @@ async fn serve(
         });
     };
     let is_serving = Cell::new(false);
+    let witness = matches!(config.object, ObjectSpec::Nowhere(_));
     let serving = || {
         is_serving.set(true);
-        say(format!("REPLICA-{address} connected."));
-        tracing::info!("calls are served at {address}");
+        if witness {
+            say(format!("WITNESS-{address} connected."));
+            tracing::info!("{address} counts, and serves no calls");
+        } else {
+            say(format!("REPLICA-{address} connected."));
+            tracing::info!("calls are served at {address}");
+        }
+        if let Err(error) = tell_systemd() {
+            tracing::warn!("systemd was not told that calls are served: {error}");
+        }
     };
     let running = driver::run(listener, config, serving, stop);
-    let joining = remind(bootstrap, &is_serving);
+    let joining = remind(address, boot, &is_serving);
     let ended = tokio::select! {
         ended = running => ended,
         () = joining => unreachable!("reminding has no end"),
@@ -171,6 +234,17 @@ async fn serve(
         }
         Err(error) => Err(failure(&error)),
     }
+}
+
+/// Tells systemd, where that has started this and wants to know, that calls are served
+/// (sd_notify(3)).
+fn tell_systemd() -> io::Result<()> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => net::SocketAddr::from_abstract_name(name)?,
+        None => net::SocketAddr::from_pathname(&path)?,
+    };
+    net::UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
 }
 
 fn failure(error: &RunError) -> Failure {
@@ -192,22 +266,36 @@ fn by_options(message: String) -> String {
 
 /// As long as the replica has not joined and nobody is there to join: says so, at once and then
 /// now and again.
-async fn remind(bootstrap: &[SocketAddr], is_serving: &Cell<bool>) {
-    while !bootstrap.is_empty() && !is_serving.get() {
-        let mut reasons = Vec::new();
-        for address in bootstrap {
-            match tokio::time::timeout(LOOK, TcpStream::connect(address)).await {
-                Ok(Ok(_)) => reasons.clear(),
-                Ok(Err(error)) => reasons.push(format!("{address}: {error}")),
-                Err(_) => reasons.push(format!("{address}: no answer")),
-            }
-        }
-        if reasons.len() == bootstrap.len() {
-            note(format!("No replica to join yet ({}); trying on.", reasons.join("; ")));
+async fn remind(own: SocketAddr, boot: Option<&Bootstrap>, is_serving: &Cell<bool>) {
+    while let Some(boot) = boot.filter(|_| !is_serving.get()) {
+        if let Err(reasons) = find_somebody(own, boot).await {
+            note(format!("No replica to join yet ({reasons}); trying on."));
         }
         sleep(REMIND).await;
     }
     std::future::pending::<()>().await;
+}
+
+/// Whether somebody else listens there; if not, why.
+async fn find_somebody(own: SocketAddr, boot: &Bootstrap) -> Result<(), String> {
+    let mut found = match concoord::tokio::look_up(boot, LOOK_UP).await {
+        Ok(found) => found,
+        Err(Error::Unreachable { attempts, .. }) => return Err(attempts.to_string()),
+        Err(error) => return Err(error.to_string()),
+    };
+    found.retain(|address| *address != own);
+    let mut reasons = Vec::new();
+    for address in found {
+        match tokio::time::timeout(LOOK, TcpStream::connect(address)).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => reasons.push(format!("{address}: {error}")),
+            Err(_) => reasons.push(format!("{address}: no answer")),
+        }
+    }
+    if reasons.is_empty() {
+        reasons.push(format!("{own}, which is this replica itself, is all that is found"));
+    }
+    Err(reasons.join("; "))
 }
 
 /// Ctrl-C and SIGTERM.
@@ -233,14 +321,27 @@ impl Signals {
 }
 
 fn refuse_what_is_not_there(options: &Options) -> Result<(), Failure> {
-    let sentence = if options.domainname.is_some() {
-        "-n: this version has no name server; give clients the replicas' addresses"
-    } else if options.route53 {
-        "-r: this version does not update Route 53; give clients the replicas' addresses"
-    } else {
-        return Ok(());
-    };
-    Err(Failure::usage(sentence))
+    if options.route53 && !cfg!(feature = "route53") {
+        let text = "-r: this program was built without Route 53: build it with the feature route53";
+        return Err(Failure::usage(text));
+    }
+    if options.domainname.is_some() && !options.route53 && !cfg!(feature = "dns") {
+        let text = "-n: this program was built without DNS: build it with the feature dns, or keep \
+                    the domain in Route 53 with -r";
+        return Err(Failure::usage(text));
+    }
+    Ok(())
+}
+
+/// What answers queries for that domain.
+#[cfg(feature = "dns")]
+fn name_server(options: &Options, domain: String, own: IpAddr) -> Result<DnsSpec, Failure> {
+    // Not all addresses of the host: its own resolver may be at one of them.
+    let ips = if options.dns_addr.is_empty() { &[own][..] } else { &options.dns_addr };
+    let port = options.dns_port.unwrap_or(PORT);
+    let sockets =
+        DnsSockets::open(ips, port, &domain).map_err(|error| Failure::new(Exit::Bind, error))?;
+    Ok(DnsSpec { domain, ttl: options.dns_ttl.unwrap_or(DNS_TTL), sockets })
 }
 
 /// The address asked for, else the one that this host's name stands for, else loopback.
@@ -320,13 +421,7 @@ fn configure(
     bootstrap: Vec<SocketAddr>,
     installed: Option<PathBuf>,
 ) -> ReplicaConfig {
-    let object = ObjectSpec::of(&options.objectname, |classes| {
-        let python = python::choose(options.python.as_deref(), installed.as_deref());
-        let mut spec = WorkerSpec::python(&python, classes);
-        spec.apply_timeout = options.apply_timeout.unwrap_or(spec.apply_timeout);
-        spec
-    });
-    let mut config = ReplicaConfig::new(address, object);
+    let mut config = ReplicaConfig::new(address, object(options, installed));
     config.bootstrap = bootstrap;
     let folder = || PathBuf::from(format!("concoord-{}-{}", address.ip(), address.port()));
     config.data_dir = options.data_dir.clone().or_else(|| options.writetodisk.then(folder));
@@ -338,7 +433,25 @@ fn configure(
         command,
         timeout: options.fence_timeout.unwrap_or(FENCE_TIMEOUT),
     });
+    #[cfg(feature = "route53")]
+    if let Some(domain) = options.domainname.clone().filter(|_| options.route53) {
+        let (hosted_zone, ttl) = (options.hosted_zone.clone(), options.dns_ttl.unwrap_or(DNS_TTL));
+        config.route53 = Some(crate::Route53Spec { domain, hosted_zone, ttl });
+    }
     config
+}
+
+fn object(options: &Options, installed: Option<PathBuf>) -> ObjectSpec {
+    let classes = &options.objectname;
+    if let Some(class) = classes.first().filter(|_| options.witness) {
+        return ObjectSpec::Nowhere(class.clone());
+    }
+    ObjectSpec::of(classes, |classes| {
+        let python = python::choose(options.python.as_deref(), installed.as_deref());
+        let mut spec = WorkerSpec::python(&python, classes);
+        spec.apply_timeout = options.apply_timeout.unwrap_or(spec.apply_timeout);
+        spec
+    })
 }
 
 #[cfg(test)]

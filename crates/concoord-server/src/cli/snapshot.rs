@@ -7,10 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use concoord_core::durable::{Contents, Snapshot};
 use concoord_core::limits::{FRAME_BYTES_MAX, SNAPSHOT_BYTES_MAX};
-use concoord_core::snapshot::{self, About, SnapshotError};
+use concoord_core::snapshot::{self, About, SnapshotError, Writer};
 use concoord_core::wire::{
     Answer, ClientHello, Hello, PREAMBLE, Parcel, Request, Welcome, read_message, take_frame,
     write_frame,
@@ -44,7 +44,7 @@ pub(super) enum Command {
 pub(super) struct Save {
     /// Where to write it
     file: PathBuf,
-    /// address:port of a replica, or several with commas between
+    /// address:port of a replica, or several with commas between, or their domain name
     #[arg(short, long, value_name = "BOOTSTRAP", default_value = BOOTSTRAP)]
     boot: String,
     /// How long the replica may be silent
@@ -75,15 +75,13 @@ pub(super) struct Show {
 pub(super) fn run(command: &Command, installed: Option<PathBuf>) -> Result<(), Failure> {
     match command {
         Command::Save(options) => {
-            let backup = fetch(options)?;
-            write(&options.file, &backup)?;
-            let about = describe(&backup)?;
+            let saved = save(options)?;
             if options.json {
-                say_json(&about.to_json());
+                say_json(&saved.to_json());
             } else {
-                let bytes = grouped(backup.1.size() as u64);
-                let (file, index) = (options.file.display(), backup.1.index);
-                say(format!("{file} holds {} at entry {index}, {bytes} bytes.", backup.0.class));
+                let (file, bytes) = (options.file.display(), grouped(saved.bytes()));
+                let Description { about, index, .. } = &saved;
+                say(format!("{file} holds {} at entry {index}, {bytes} bytes.", about.class));
             }
             Ok(())
         }
@@ -91,12 +89,12 @@ pub(super) fn run(command: &Command, installed: Option<PathBuf>) -> Result<(), F
             replica::start(options, installed, Some(read(file)?))
         }
         Command::Show(Show { file, json }) => {
-            let backup = read(file)?;
-            let about = describe(&backup)?;
+            let (about, snapshot) = read(file)?;
+            let shown = Description::of(about, &snapshot)?;
             if *json {
-                say_json(&about.to_json());
+                say_json(&shown.to_json());
             } else {
-                say(about.to_text());
+                say(shown.to_text());
             }
             Ok(())
         }
@@ -105,13 +103,13 @@ pub(super) fn run(command: &Command, installed: Option<PathBuf>) -> Result<(), F
 
 type Backup = (About, Snapshot);
 
-/// Asks the replicas in turn, until one takes us.
-fn fetch(options: &Save) -> Result<Backup, Failure> {
+/// Asks the replicas in turn, until one takes us, and writes what it gives.
+fn save(options: &Save) -> Result<Description, Failure> {
     let mut reasons = Vec::new();
     let mut exit = Exit::Unreachable;
-    for address in addresses(&options.boot)? {
+    for address in addresses(&options.boot, options.timeout)? {
         let reason = match Line::open(address, options.timeout) {
-            Ok((mut line, Welcome::Client { .. })) => return line.backup(),
+            Ok((mut line, Welcome::Client { .. })) => return line.backup(&options.file),
             Ok((_, Welcome::NotYet(reason) | Welcome::Refused(reason))) => {
                 exit = Exit::NotReady;
                 reason
@@ -169,7 +167,7 @@ impl Line {
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "a client is told much else")]
-    fn backup(&mut self) -> Result<Backup, Failure> {
+    fn backup(&mut self, file: &Path) -> Result<Description, Failure> {
         self.send(&Request::Backup).map_err(broken)?;
         let (about, parcel) = loop {
             match self.receive().map_err(broken)? {
@@ -178,32 +176,27 @@ impl Line {
                 _ => {}
             }
         };
-        let bytes = parcel.bytes().and_then(|bytes| usize::try_from(bytes).ok());
-        let bytes = bytes.filter(|bytes| *bytes <= SNAPSHOT_BYTES_MAX).ok_or_else(|| {
+        let bytes = parcel.bytes().filter(|bytes| *bytes <= SNAPSHOT_BYTES_MAX as u64);
+        let bytes = bytes.ok_or_else(|| {
             Failure::failed(format!("the backup takes more than {SNAPSHOT_BYTES_MAX} bytes"))
         })?;
-        let progress = progress(bytes as u64);
-        let mut whole = BytesMut::new();
-        while whole.len() < bytes {
+        let mut unfinished = Unfinished::begin(file, &about, &parcel)?;
+        let (progress, mut state) = (progress(bytes), BytesMut::new());
+        while progress.position() < bytes {
             if let Answer::Part(part) = self.receive().map_err(broken)? {
-                whole.extend_from_slice(&part);
-                progress.set_position(whole.len() as u64);
+                unfinished.push(&part)?;
+                let left = usize::try_from(parcel.state).unwrap_or(usize::MAX) - state.len();
+                state.extend_from_slice(part.get(..left).unwrap_or(&part));
+                progress.inc(part.len() as u64);
             }
         }
         progress.finish_and_clear();
-        Ok((about, unpack(parcel, whole.freeze())?))
+        unfinished.end()?;
+        // What is said of it is in the state, and the object may be large.
+        let Parcel { index, term, object, .. } = parcel;
+        let snapshot = Snapshot { index, term, state: state.freeze(), object: None };
+        Ok(Description { object, ..Description::of(about, &snapshot)? })
     }
-}
-
-fn unpack(parcel: Parcel, mut bytes: Bytes) -> Result<Snapshot, Failure> {
-    let Parcel { index, term, digest, .. } = parcel;
-    let state = usize::try_from(parcel.state).unwrap_or(usize::MAX);
-    let state = bytes.split_to(state.min(bytes.len()));
-    let snapshot = Snapshot { index, term, state, object: parcel.object.map(|_| bytes) };
-    if snapshot.digest() != digest {
-        return Err(Failure::failed("the backup was damaged on its way: save it again"));
-    }
-    Ok(snapshot)
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
@@ -227,28 +220,58 @@ fn progress(bytes: u64) -> ProgressBar {
     ProgressBar::new(bytes).with_style(style.expect("the template is sound"))
 }
 
-/// Writes the file so that it is there whole or not at all, for its owner alone.
-fn write(file: &Path, (about, snapshot): &Backup) -> Result<(), Failure> {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".tmp");
-    let unfinished = PathBuf::from(name);
-    let written = write_to(&unfinished, about, snapshot).and_then(|()| {
-        std::fs::rename(&unfinished, file)?;
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
-    });
-    written.map_err(|error| {
-        // It may not even be there.
-        std::fs::remove_file(&unfinished).unwrap_or_default();
-        Failure::failed(format!("{} can't be written: {error}", file.display()))
-    })
+/// A backup that is being written under another name, for its owner alone: the file is there whole
+/// or not at all.
+struct Unfinished<'a> {
+    file: &'a Path,
+    path: PathBuf,
+    /// Until it is renamed.
+    writer: Option<Writer<BufWriter<File>>>,
 }
 
-fn write_to(file: &Path, about: &About, snapshot: &Snapshot) -> io::Result<()> {
-    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
-    let mut to = BufWriter::with_capacity(READ_BYTES, options?);
-    snapshot::write(about, snapshot, &mut to)?;
-    to.into_inner()?.sync_all()
+impl<'a> Unfinished<'a> {
+    fn begin(file: &'a Path, about: &About, parcel: &Parcel) -> Result<Self, Failure> {
+        let mut name = file.as_os_str().to_owned();
+        name.push(".tmp");
+        let mut this = Self { file, path: name.into(), writer: None };
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let opened = options.open(&this.path).and_then(|opened| {
+            Writer::begin(about, parcel, BufWriter::with_capacity(READ_BYTES, opened))
+        });
+        this.writer = Some(opened.map_err(|error| this.failed(&error))?);
+        Ok(this)
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let pushed = self.writer.as_mut().map_or(Ok(()), |writer| writer.push(bytes));
+        pushed.map_err(|error| self.failed(&error))
+    }
+
+    fn end(mut self) -> Result<(), Failure> {
+        let writer = self.writer.take();
+        let ended = writer.map_or(Ok(()), |writer| {
+            writer.end()?.into_inner()?.sync_all()?;
+            std::fs::rename(&self.path, self.file)?;
+            let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty());
+            File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
+        });
+        ended.map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &io::Error) -> Failure {
+        if error.kind() == io::ErrorKind::InvalidData {
+            return Failure::failed("the backup was damaged on its way: save it again");
+        }
+        Failure::failed(format!("{} can't be written: {error}", self.file.display()))
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        // It has its own name now, or is of no use; or it is not even there.
+        std::fs::remove_file(&self.path).unwrap_or_default();
+    }
 }
 
 fn read(file: &Path) -> Result<Backup, Failure> {
@@ -270,42 +293,53 @@ fn read(file: &Path) -> Result<Backup, Failure> {
 }
 
 /// What there is to say of a backup.
-struct Description<'a> {
-    about: &'a About,
-    snapshot: &'a Snapshot,
+struct Description {
+    about: About,
+    index: u64,
+    term: u64,
+    /// Bytes.
+    state: u64,
+    object: Option<u64>,
     contents: Contents,
 }
 
-fn describe((about, snapshot): &Backup) -> Result<Description<'_>, Failure> {
-    let contents = snapshot.contents().map_err(Failure::failed)?;
-    Ok(Description { about, snapshot, contents })
-}
+impl Description {
+    fn of(about: About, snapshot: &Snapshot) -> Result<Self, Failure> {
+        let Snapshot { index, term, .. } = *snapshot;
+        let (state, object) = (snapshot.state.len() as u64, snapshot.object.as_ref());
+        let object = object.map(|object| object.len() as u64);
+        let contents = snapshot.contents().map_err(Failure::failed)?;
+        Ok(Self { about, index, term, state, object, contents })
+    }
 
-impl Description<'_> {
+    fn bytes(&self) -> u64 {
+        self.state + self.object.unwrap_or(0)
+    }
+
     fn members(&self) -> Vec<String> {
         self.contents.view.voters().map(|member| member.address.to_string()).collect()
     }
 
     fn to_json(&self) -> Json {
-        let Self { about, snapshot, contents } = self;
+        let Self { about, index, term, contents, .. } = self;
         json!({
             "object": about.class,
             "runtime": about.runtime,
             "cluster": contents.view.cluster.to_string(),
             "lineage": contents.view.lineage,
-            "index": snapshot.index,
-            "term": snapshot.term,
+            "index": index,
+            "term": term,
             "members": self.members(),
             "sessions": contents.sessions,
             "calls": contents.calls,
-            "state_bytes": snapshot.state.len(),
-            "object_bytes": snapshot.object.as_ref().map(Bytes::len),
+            "state_bytes": self.state,
+            "object_bytes": self.object,
             "written_ms": about.written_ms,
         })
     }
 
     fn to_text(&self) -> String {
-        let Self { about, snapshot, contents } = self;
+        let Self { about, index, term, contents, .. } = self;
         let seconds = Duration::from_secs(about.written_ms / 1000);
         let age = UNIX_EPOCH.checked_add(seconds).and_then(|at| at.elapsed().ok());
         let age =
@@ -316,11 +350,11 @@ impl Description<'_> {
             ("runtime", runtime.unwrap_or("native").into()),
             ("cluster", format!("{}, lineage {}", contents.view.cluster, contents.view.lineage)),
             ("members", self.members().join(", ")),
-            ("entry", format!("{} of term {}", grouped(snapshot.index), snapshot.term)),
+            ("entry", format!("{} of term {term}", grouped(*index))),
             ("written", age),
             ("sessions", grouped(contents.sessions as u64)),
             ("calls", grouped(contents.calls)),
-            ("bytes", grouped(snapshot.size() as u64)),
+            ("bytes", grouped(self.bytes())),
         ];
         lines.map(|(name, what)| format!("{name:<9} {what}")).join("\n")
     }

@@ -9,13 +9,14 @@ use concoord_core::view::{Cause, Member, Role, View};
 use serde_json::{Value as Json, json};
 
 use super::exit::{Exit, Failure};
-use super::output::{grouped, say, say_json, table};
-use super::{BOOTSTRAP, seconds};
+use super::output::{grouped, harmless, say, say_json, table};
+use super::{BOOTSTRAP, addresses, seconds};
+use crate::date::utc;
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = super::EXIT_CODES)]
 pub(super) struct Options {
-    /// address:port of a replica, or several with commas between
+    /// address:port of a replica, or several with commas between, or their domain name
     #[arg(short, long, value_name = "BOOTSTRAP", default_value = BOOTSTRAP)]
     boot: String,
     /// Print JSON
@@ -49,7 +50,10 @@ pub(super) fn look(
     };
     let answers = ask_all(&view, timeout);
     show(&view, &answers);
-    if answers.iter().any(|(_, _, answer)| answer.as_ref().is_ok_and(|status| status.ready)) {
+    let serves = |(member, _, answer): &Answered<'_>| {
+        !member.witness && answer.as_ref().is_ok_and(|status| status.ready)
+    };
+    if answers.iter().any(serves) {
         return Ok(());
     }
     Err(Failure::new(Exit::NotReady, reason(&first)))
@@ -65,11 +69,10 @@ pub(super) type Answered<'a> = (&'a Member, Role, Result<Status, String>);
 /// The first replica of the list that answers.
 pub(super) fn first(boot: &str, timeout: Duration) -> Result<Status, Failure> {
     let mut failures = Vec::new();
-    for place in boot.split(',').map(str::trim) {
-        match status_of(place, timeout) {
+    for address in addresses(boot, timeout)? {
+        match status_of(&address.to_string(), timeout) {
             Ok(status) => return Ok(status),
-            Err(error @ Error::Bootstrap(_)) => return Err(error.into()),
-            Err(error) => failures.push(format!("{place}: {}", why(&error))),
+            Err(error) => failures.push(format!("{address}: {}", why(&error))),
         }
     }
     let message = format!("no replica answers ({}); name others with -b", failures.join("; "));
@@ -108,6 +111,7 @@ fn ask_all(view: &View, timeout: Duration) -> Vec<Answered<'_>> {
 
 pub(super) fn role(member: &Member, role: Role, leader: Option<SocketAddr>) -> &'static str {
     match role {
+        Role::Voter if member.witness => "witness",
         Role::Voter if leader == Some(member.address) => "leader",
         Role::Voter => "follower",
         Role::Learner => "learner",
@@ -132,11 +136,11 @@ fn to_text(view: &View, answers: &[Answered<'_>]) -> String {
         match answer {
             Ok(status) => row.extend([
                 status.applied.to_string(),
-                format!("{:016x}", status.digest),
-                grouped(status.sessions),
+                of_object(member, || format!("{:016x}", status.digest)),
+                of_object(member, || grouped(status.sessions)),
                 grouped(status.connections),
-                grouped(status.calls),
-                grouped(status.calls_per_second),
+                of_object(member, || grouped(status.calls)),
+                of_object(member, || grouped(status.calls_per_second)),
                 uptime(status.uptime_ms),
                 status.reason.clone(),
             ]),
@@ -148,7 +152,18 @@ fn to_text(view: &View, answers: &[Answered<'_>]) -> String {
         rows.push(row);
     }
     let class = answers.iter().find_map(|(_, _, answer)| answer.as_ref().ok().map(|s| &*s.class));
-    format!("{}  {}\n\n{}", class.unwrap_or("?"), title(view), table(&rows))
+    let named = |(member, _, answer): &Answered<'_>| {
+        let names = &answer.as_ref().ok()?.names;
+        (!names.is_empty()).then(|| format!("\n{}: {}", member.address, harmless(names)))
+    };
+    let names: String = answers.iter().filter_map(named).collect();
+    let names = if names.is_empty() { names } else { format!("\n{names}") };
+    format!("{}  {}\n\n{}{names}", class.unwrap_or("?"), title(view), table(&rows))
+}
+
+/// What a witness has nothing to say of.
+fn of_object(member: &Member, text: impl FnOnce() -> String) -> String {
+    if member.witness { "-".into() } else { text() }
 }
 
 /// Which cluster that is, and how it came to be.
@@ -156,27 +171,9 @@ pub(super) fn title(view: &View) -> String {
     let View { cluster, number, lineage, branch, .. } = view;
     let mut title = format!("cluster {cluster}  view {number}  lineage {lineage}");
     if branch.cause != Cause::Started {
-        title += &format!(" ({} at {})", branch.cause, time(branch.since_ms));
+        title += &format!(" ({} at {})", branch.cause, utc(branch.since_ms));
     }
     title
-}
-
-/// Milliseconds since 1970 as a date and a time, UTC.
-fn time(since_ms: u64) -> String {
-    let seconds = since_ms / 1000;
-    let (days, seconds) = (seconds / 86_400, seconds % 86_400);
-    // Days to a date, by years that begin in March (Hinnant, "chrono-compatible low-level date
-    // algorithms").
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + next;
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}Z")
 }
 
 fn uptime(milliseconds: u64) -> String {
@@ -198,23 +195,26 @@ fn to_json(view: &View, answers: &[Answered<'_>]) -> Json {
                 "address": member.address,
                 "id": member.id.to_string(),
                 "role": role,
+                "witness": member.witness,
                 "ready": status.ready,
                 "reason": status.reason,
                 "view": status.view.as_ref().map(|view| view.number),
                 "term": status.term,
                 "committed": status.committed,
                 "applied": status.applied,
-                "digest": format!("{:016x}", status.digest),
+                "digest": (!member.witness).then(|| format!("{:016x}", status.digest)),
                 "sessions": status.sessions,
                 "connections": status.connections,
                 "calls": status.calls,
                 "calls_per_second": status.calls_per_second,
                 "uptime_ms": status.uptime_ms,
+                "names": status.names,
             }),
             Err(reason) => json!({
                 "address": member.address,
                 "id": member.id.to_string(),
                 "role": role,
+                "witness": member.witness,
                 "unreachable": reason,
             }),
         }
@@ -224,7 +224,7 @@ fn to_json(view: &View, answers: &[Answered<'_>]) -> Json {
         "cluster": view.cluster.to_string(),
         "view": view.number,
         "lineage": view.lineage,
-        "since": time(view.branch.since_ms),
+        "since": utc(view.branch.since_ms),
         "cause": view.branch.cause.to_string(),
         "leader": leader,
         "members": answers.iter().map(member).collect::<Vec<_>>(),
@@ -261,6 +261,7 @@ mod tests {
             ready: true,
             reason: String::new(),
             uptime_ms: 61_000,
+            names: String::new(),
         }
     }
 
@@ -304,6 +305,20 @@ REPLICA          ROLE      APPLIED  DIGEST            SESSIONS  CLIENTS   CALLS 
     }
 
     #[test]
+    fn a_witness_says_nothing_of_the_object() {
+        let mut view = view();
+        view.members[1].0.witness = true;
+        let witness = view.members[1].0.clone();
+        let answers = [(&witness, Role::Voter, Ok(status(1, &view)))];
+        let text = to_text(&view, &answers);
+        let row: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(row, ["127.0.0.1:14001", "witness", "12", "-", "-", "0", "-", "-", "1m01s"]);
+        let json = to_json(&view, &answers);
+        assert_eq!(json["members"][0]["role"], "witness");
+        assert_eq!(json["members"][0]["digest"], Json::Null);
+    }
+
+    #[test]
     fn one_that_says_nothing_costs_the_timeout_and_no_more() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let place = silent.local_addr().unwrap().to_string();
@@ -318,14 +333,6 @@ REPLICA          ROLE      APPLIED  DIGEST            SESSIONS  CLIENTS   CALLS 
         assert!(!title(&view).contains('('));
         view.branch = Branch { number: 1, since_ms: 1_795_390_245_678, cause: Cause::Forced };
         assert!(title(&view).ends_with("(went on alone by force at 2026-11-22T23:30:45Z)"));
-        for (since_ms, expected) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400_000, "2000-02-29T00:00:00Z"),
-            (1_709_251_199_000, "2024-02-29T23:59:59Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(time(since_ms), expected);
-        }
     }
 
     #[test]

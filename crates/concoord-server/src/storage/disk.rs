@@ -21,6 +21,8 @@ pub(super) enum Kind {
     Identity,
     Segment,
     Snapshot,
+    /// What is set aside.
+    Aside,
 }
 
 /// A step to the disk is about to be taken. With the feature `failpoints`, `FAILPOINTS` in the

@@ -27,6 +27,10 @@ const LOG: &str = "log-";
 const SNAPSHOT: &str = "snapshot-";
 /// What [`Folder::set_aside`] makes.
 const DAMAGED: &str = "damaged-";
+/// What was set aside by [`Folder::finish_aside`], until then, and whose it was.
+pub(super) const DISCARDED: &str = "discarded";
+pub(super) const DISCARDING: &str = "discarding";
+pub(super) const WAS: &str = "was";
 /// The file system's own, where the folder is the top of one.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -60,6 +64,8 @@ pub(super) struct Identity {
     pub(super) used: bool,
     /// What the object behaves like; see [`Who::runtime`].
     runtime: String,
+    /// Whether it keeps the log of a witness, which has no object.
+    witness: bool,
     /// Replicas of the cluster that this one is to join again, as long as nothing counts.
     pub(super) rejoin: Vec<SocketAddr>,
 }
@@ -168,6 +174,10 @@ impl Folder {
                 ours: who.address,
             });
         }
+        if identity.used && identity.witness != who.witness {
+            let (folder, witness) = (self.path.clone(), identity.witness);
+            return Err(StorageError::OtherRole { folder, witness });
+        }
         if identity.used && identity.runtime != who.runtime {
             return Err(StorageError::OtherRuntime {
                 folder: self.path.clone(),
@@ -193,6 +203,7 @@ impl Folder {
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             used: false,
             runtime: who.runtime.clone(),
+            witness: who.witness,
             rejoin: rejoin.to_vec(),
         };
         self.write_identity(&identity).map_err(|error| self.failed(error))?;
@@ -203,7 +214,7 @@ impl Folder {
         write_identity(&self.path, identity)
     }
 
-    fn read_identity(&self) -> Result<Identity, StorageError> {
+    pub(super) fn read_identity(&self) -> Result<Identity, StorageError> {
         let mut text = String::new();
         let file = File::open(self.path.join(IDENTITY));
         let read = file.and_then(|file| file.take(IDENTITY_BYTES_MAX).read_to_string(&mut text));
@@ -292,7 +303,7 @@ impl Content {
         } else if name == IDENTITY {
             self.identity = true;
         } else {
-            return name == LOCK || name == LOST_AND_FOUND;
+            return [LOCK, LOST_AND_FOUND, DISCARDED, DISCARDING].contains(&name);
         }
         true
     }
@@ -304,14 +315,15 @@ fn number(text: &str) -> Option<u64> {
 }
 
 impl Identity {
-    fn text(&self) -> String {
-        let Self { wal, class, address, created, used, runtime, rejoin } = self;
+    pub(super) fn text(&self) -> String {
+        let Self { wal, class, address, created, used, runtime, witness, rejoin } = self;
+        let witness = if *witness { "witness true\n" } else { "" };
         let rejoin: Vec<String> = rejoin.iter().map(SocketAddr::to_string).collect();
         let rejoin = rejoin.join(",");
         let text = format!(
             "ConCoord data folder, format {FORMAT}\n\
              replica {}\ndata {:016x}\nclass {class}\naddress {address}\ncreated {created}\n\
-             used {used}\nruntime {runtime}\nrejoin {rejoin}\n",
+             used {used}\nruntime {runtime}\n{witness}rejoin {rejoin}\n",
             wal.replica, wal.data
         );
         let checksum = crc32c::crc32c(text.as_bytes());
@@ -333,6 +345,7 @@ impl Identity {
             created: field("created")?.parse().ok()?,
             used: field("used")?.parse().ok()?,
             runtime: field("runtime")?.into(),
+            witness: field("witness").is_some(),
             rejoin: field("rejoin")?
                 .split(',')
                 .filter(|address| !address.is_empty())
@@ -356,6 +369,7 @@ mod tests {
             created: 1_795_000_000,
             used: true,
             runtime: "python 3.11".into(),
+            witness: false,
             rejoin: vec![([127, 0, 0, 1], 14001).into(), ([127, 0, 0, 1], 14002).into()],
         }
     }
@@ -375,6 +389,9 @@ mod tests {
                     checksum 7f335671\n";
         assert_eq!(identity().text(), text);
         assert_eq!(Identity::parse(text), Some(identity()));
+        let witness = Identity { witness: true, ..identity() };
+        assert!(witness.text().contains("\nwitness true\nrejoin "));
+        assert_eq!(Identity::parse(&witness.text()), Some(witness));
     }
 
     #[test]
@@ -395,7 +412,9 @@ mod tests {
         for name in ["lock", "identity", "log-1", "snapshot-0", "log-7.tmp", "damaged-3"] {
             assert!(ours(name), "{name}");
         }
-        for name in ["log-", "log-01", "log-x", "log--1", "notes.tmp", "snapshot-1.bak", ".git"] {
+        for name in
+            ["was", "log-", "log-01", "log-x", "log--1", "notes.tmp", "snapshot-1.bak", ".git"]
+        {
             assert!(!ours(name), "{name}");
         }
     }

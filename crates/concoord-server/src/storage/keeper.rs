@@ -13,6 +13,7 @@ use concoord_core::durable::Snapshot;
 use concoord_core::snapshot::{self, About};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::aside::drop_discarded;
 use super::disk::{Kind, delete, is_full, step, sync_folder, write_whole};
 use super::folder::{snapshot_path, snapshots_in};
 use super::log::ToLog;
@@ -120,6 +121,9 @@ impl Keeper {
             Ok(()) => self.tell(ToLog::Cut(index)),
             // It is tried again with the next one.
             Err(error) => tracing::warn!("old snapshots can't be deleted: {error}"),
+        }
+        if let Err(error) = drop_discarded(&self.folder) {
+            tracing::warn!("what was set aside can't be deleted: {error}");
         }
     }
 

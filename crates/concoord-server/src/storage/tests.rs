@@ -22,6 +22,7 @@ fn who() -> Who {
         class: "bank.Account".into(),
         address: SocketAddr::from(([127, 0, 0, 1], 14000)),
         runtime: "python 3.11".into(),
+        witness: false,
     }
 }
 
@@ -215,6 +216,12 @@ fn a_folder_of_another_replica_or_a_later_program_is_refused() {
         "DIR holds a bank.Account, not a bank.Vault: start the replica with -o bank.Account, or \
          name another folder by --data-dir"
     );
+    let other = Who { witness: true, ..who() };
+    assert_eq!(
+        refusal_of(folder.path(), other),
+        "DIR is of a replica that was started without --witness: start it so again, or name \
+         another folder by --data-dir"
+    );
     let other = Who { address: SocketAddr::from(([127, 0, 0, 1], 14001)), ..who() };
     assert_eq!(
         refusal_of(folder.path(), other),
@@ -383,8 +390,14 @@ fn a_discarded_folder_is_another_replica_s() {
     storage.discard(&[]).unwrap();
     let after = storage.replica();
     assert_ne!(before, after);
+    assert!(folder.path().join("discarded").exists());
     persist(&mut storage, first());
     persist(&mut storage, plain(2, vec![entry(1)]));
+    let until = Instant::now() + AT_ONCE;
+    while folder.path().join("discarded").exists() {
+        assert!(Instant::now() < until, "it goes when the others' state is safe");
+        std::thread::yield_now();
+    }
     drop(storage);
     let (storage, recovered) = open(folder.path());
     assert_eq!(storage.replica(), after);

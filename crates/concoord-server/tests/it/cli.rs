@@ -112,15 +112,6 @@ fn a_replica_on_all_addresses_is_known_by_the_hosts_own() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_with_a_sentence() {
-    for (option, about) in [("-n=example.org", "name server"), ("-r", "Route 53")] {
-        let (code, said) = ended(&["replica", "-o", "a.B", option]);
-        assert_eq!(code, 2, "{said}");
-        assert!(said.contains(about), "{said}");
-    }
-}
-
-#[test]
 fn a_port_in_use_ends_with_3() {
     let (_taken, port) = silent_port();
     let (code, said) = ended(&["replica", "-o", COUNTER, "-a", "127.0.0.1", "-p", &port]);

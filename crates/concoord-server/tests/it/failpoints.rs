@@ -352,7 +352,7 @@ fn ask(address: SocketAddr) {
 }
 
 fn client_of(addresses: &str) -> Client {
-    Client::connect(addresses, Options { class: None, timeout: SOON }).unwrap()
+    Client::connect(addresses, Options { timeout: SOON, ..Options::default() }).unwrap()
 }
 
 fn total(addresses: &str) -> u64 {

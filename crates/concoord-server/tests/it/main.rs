@@ -8,6 +8,7 @@
     reason = "a test that can't go on should stop"
 )]
 
+mod aws;
 mod backups;
 mod calls;
 #[path = "../torture/checker.rs"]
@@ -29,12 +30,18 @@ mod hosted;
 mod hostile;
 mod http;
 mod monitoring;
+mod names;
+mod nameserver;
 mod operators;
 mod partition;
 mod processes;
 #[path = "../torture/random.rs"]
 mod random;
 mod rebuild;
+#[path = "../../../concoord/src/names/responder.rs"]
+mod responder;
+mod route53;
 mod siege;
 mod tidy;
 mod transfers;
+mod witness;

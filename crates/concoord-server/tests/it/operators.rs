@@ -25,14 +25,14 @@ fn members(of: &Replica, arguments: &[&str]) -> (i32, String, String) {
 }
 
 /// The members as JSON lists them.
-fn list(of: &Replica) -> Vec<serde_json::Value> {
+pub(crate) fn list(of: &Replica) -> Vec<serde_json::Value> {
     let (code, said, trouble) = members(of, &["list", "--json"]);
     assert_eq!(code, 0, "{trouble}");
     let list: serde_json::Value = serde_json::from_str(&said).unwrap();
     list["members"].as_array().unwrap().clone()
 }
 
-fn role(of: &Replica, replica: &Replica) -> String {
+pub(crate) fn role(of: &Replica, replica: &Replica) -> String {
     let address = replica.address.to_string();
     let member = list(of).into_iter().find(|member| member["address"] == address);
     member.map_or_else(|| "none".into(), |member| member["role"].as_str().unwrap().to_owned())

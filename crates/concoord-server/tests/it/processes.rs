@@ -32,14 +32,20 @@ pub(crate) struct Host {
     pub(crate) ip: Ipv4Addr,
     port_next: AtomicU16,
     disk: TempDir,
+    /// What its replicas find in their environment besides.
+    env: Vec<(String, String)>,
 }
 
 impl Host {
     pub(crate) fn new() -> Self {
+        Self::with(Vec::new())
+    }
+
+    pub(crate) fn with(env: Vec<(String, String)>) -> Self {
         static HOSTS: AtomicU8 = AtomicU8::new(2);
         let [_, _, high, low] = std::process::id().to_be_bytes();
         let ip = Ipv4Addr::new(127, high, low, HOSTS.fetch_add(1, Relaxed));
-        Self { ip, port_next: AtomicU16::new(14000), disk: TempDir::new().unwrap() }
+        Self { ip, port_next: AtomicU16::new(14000), disk: TempDir::new().unwrap(), env }
     }
 
     /// `concoord replica` with these options, waited for until it serves.
@@ -81,21 +87,26 @@ impl Host {
     /// A counter's replica, or of the class that the options name.
     pub(crate) fn spawn(&self, options: &[&str]) -> Replica {
         let address = SocketAddr::new(self.ip.into(), self.port_next.fetch_add(1, Relaxed));
-        Self::at(address, options)
+        Self::run(&self.env, &["replica"], address, options)
     }
 
     /// The same at an address of one's choice.
     pub(crate) fn at(address: SocketAddr, options: &[&str]) -> Replica {
-        Self::run(&["replica"], address, options)
+        Self::run(&[], &["replica"], address, options)
     }
 
     /// The first replica of a cluster that starts with that backup, waited for until it serves.
     pub(crate) fn restore(&self, file: &str, options: &[&str]) -> Replica {
         let address = SocketAddr::new(self.ip.into(), self.port_next.fetch_add(1, Relaxed));
-        Self::run(&["snapshot", "restore", file], address, options).serves()
+        Self::run(&self.env, &["snapshot", "restore", file], address, options).serves()
     }
 
-    fn run(command: &[&str], address: SocketAddr, options: &[&str]) -> Replica {
+    fn run(
+        env: &[(String, String)],
+        command: &[&str],
+        address: SocketAddr,
+        options: &[&str],
+    ) -> Replica {
         let (ip, port) = (address.ip().to_string(), address.port().to_string());
         let mut command = [command, &["-a", &ip, "-p", &port], options].concat();
         if !options.contains(&"-o") {
@@ -103,17 +114,25 @@ impl Host {
         }
         let command: Vec<String> = command.into_iter().map(str::to_owned).collect();
         let log = NamedTempFile::new().unwrap();
-        let (child, said) = spawn(&command, &log);
-        Replica { address, command, child, said, log }
+        let (child, said) = spawn(env, &command, &log);
+        Replica { address, env: env.to_vec(), command, child, said, log }
     }
 }
 
 /// Starts it; what it says on standard output comes line by line.
-fn spawn(command: &[String], log: &NamedTempFile) -> (Child, Receiver<String>) {
+fn spawn(
+    env: &[(String, String)],
+    command: &[String],
+    log: &NamedTempFile,
+) -> (Child, Receiver<String>) {
     let arguments: Vec<&str> = command.iter().map(String::as_str).collect();
     let log = fs::File::options().append(true).open(log).unwrap();
-    let mut child =
-        concoord(&arguments).stdout(Stdio::piped()).stderr(Stdio::from(log)).spawn().unwrap();
+    let mut child = concoord(&arguments)
+        .envs(env.iter().cloned())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::from(log))
+        .spawn()
+        .unwrap();
     let (line_tx, said) = channel();
     let output = BufReader::new(child.stdout.take().unwrap());
     thread::spawn(move || {
@@ -132,6 +151,7 @@ pub(crate) fn bootstrap(replicas: &[&Replica]) -> String {
 /// A replica in a process of its own, killed at the end of its test if it lives still.
 pub(crate) struct Replica {
     pub(crate) address: SocketAddr,
+    env: Vec<(String, String)>,
     command: Vec<String>,
     child: Child,
     said: Receiver<String>,
@@ -142,7 +162,9 @@ impl Replica {
     /// Waits until it says that it serves.
     pub(crate) fn serves(self) -> Self {
         let line = self.said.recv_timeout(SOON).expect("it serves soon");
-        assert_eq!(line, format!("REPLICA-{} connected.", self.address));
+        let witness = self.command.iter().any(|option| option == "--witness");
+        let role = if witness { "WITNESS" } else { "REPLICA" };
+        assert_eq!(line, format!("{role}-{} connected.", self.address));
         self
     }
 
@@ -163,7 +185,7 @@ impl Replica {
 
     /// Starts a killed one again by the same command.
     pub(crate) fn respawn(mut self) -> Self {
-        (self.child, self.said) = spawn(&self.command, &self.log);
+        (self.child, self.said) = spawn(&self.env, &self.command, &self.log);
         self
     }
 
@@ -244,7 +266,7 @@ pub(crate) fn agree(replicas: &[Replica]) {
 
 /// A client whose calls may take that long.
 pub(crate) fn client(bootstrap: &str, timeout: Duration) -> Counter {
-    let options = Options { class: Some(Counter::CLASS.into()), timeout };
+    let options = Options { class: Some(Counter::CLASS.into()), timeout, ..Options::default() };
     Counter::new(Arc::new(Client::connect(bootstrap, options).unwrap()))
 }
 

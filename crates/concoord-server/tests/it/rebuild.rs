@@ -12,6 +12,7 @@ fn who() -> Who {
         class: "bank.Account".into(),
         address: ([127, 0, 0, 1], 14000).into(),
         runtime: String::new(),
+        witness: false,
     }
 }
 

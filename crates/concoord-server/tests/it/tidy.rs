@@ -44,6 +44,7 @@ fn pages() -> Vec<String> {
             of_its_kind.push(path);
         }
     }
+    pages.retain(|page| page.ends_with(".md"));
     pages
 }
 

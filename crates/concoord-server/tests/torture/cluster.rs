@@ -32,6 +32,8 @@ pub(crate) struct Setup {
     pub(crate) folder: PathBuf,
     /// Replicas at first.
     pub(crate) replicas: u8,
+    /// The host of a witness, if there is one.
+    pub(crate) witness: Option<u8>,
     /// Whether silence ends sessions and memberships within a fault's time.
     pub(crate) impatient: bool,
     /// Whether they share a pid namespace, so that each can prove that another is gone.
@@ -115,7 +117,8 @@ impl Cluster {
                 && one(&statuses[0]).is_some_and(|(_, members, ..)| members == all)
         };
         assert!(holds_soon(agree), "they do not agree: {said}");
-        let digests: Vec<_> = statuses.iter().map(|status| status.digest).collect();
+        let with_object = statuses.iter().filter(|status| !status.replica.witness);
+        let digests: Vec<_> = with_object.map(|status| status.digest).collect();
         assert!(digests.iter().all(|digest| *digest == digests[0]), "states differ: {statuses:#?}");
     }
 }
@@ -151,8 +154,12 @@ impl Setup {
         }
         command.arg(env!("CARGO_BIN_EXE_concoord")).args(["replica", "-o", self.kind.class()]);
         command.args(["-a", &address(host).to_string(), "-p", &PORT.to_string()]);
-        command.args(["--python", &self.python]);
-        if self.impatient {
+        if self.witness == Some(host) {
+            command.arg("--witness");
+        } else {
+            command.args(["--python", &self.python]);
+        }
+        if self.impatient && self.witness != Some(host) {
             command.args(["--dead-timeout", "2", "--session-timeout", "2"]);
         }
         if !bootstrap.is_empty() {
@@ -201,7 +208,8 @@ impl Replica {
         let host = self.host;
         let line = self.said.recv_timeout(SOON);
         let line = line.unwrap_or_else(|error| panic!("replica {host} does not serve: {error}"));
-        assert_eq!(line, format!("REPLICA-{}:{PORT} connected.", address(host)));
+        let role = if self.setup.witness == Some(host) { "WITNESS" } else { "REPLICA" };
+        assert_eq!(line, format!("{role}-{}:{PORT} connected.", address(host)));
     }
 
     /// By the same command as at first.

@@ -23,6 +23,7 @@ pub(crate) enum Fault {
     Kill,
     KillLeader,
     KillBeside,
+    Witness,
     Stop,
     Pause,
     PauseLeader,
@@ -42,11 +43,12 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::None,
         Self::Kill,
         Self::KillLeader,
         Self::KillBeside,
+        Self::Witness,
         Self::Stop,
         Self::Pause,
         Self::PauseLeader,
@@ -71,6 +73,7 @@ impl Fault {
             Self::Kill => "kill",
             Self::KillLeader => "kill-leader",
             Self::KillBeside => "kill-beside",
+            Self::Witness => "witness",
             Self::Stop => "stop",
             Self::Pause => "pause",
             Self::PauseLeader => "pause-leader",
@@ -96,6 +99,7 @@ impl Fault {
             Self::Kill => "kill -9 a follower, start it again",
             Self::KillLeader => "kill -9 the leader, start it again",
             Self::KillBeside => "kill -9 any of replicas on one host, whose death is proven",
+            Self::Witness => "kill -9 any of two replicas and a witness, start it again",
             Self::Stop => "SIGTERM each in turn and start it again, as for an upgrade",
             Self::Pause => "SIGSTOP a follower, SIGCONT",
             Self::PauseLeader => "SIGSTOP the leader, SIGCONT",
@@ -138,7 +142,9 @@ impl Fault {
             Self::None => sleep(hold),
             Self::Kill => kill(cluster, follower(cluster, random), hold),
             Self::KillLeader => kill(cluster, cluster.leader(), hold),
-            Self::KillBeside => kill(cluster, *random.choose(&cluster.hosts()), hold),
+            Self::KillBeside | Self::Witness => {
+                kill(cluster, *random.choose(&cluster.hosts()), hold)
+            }
             Self::Stop => stop_each(cluster, random),
             Self::Pause => pause(cluster, follower(cluster, random), hold),
             Self::PauseLeader => pause(cluster, cluster.leader(), hold),

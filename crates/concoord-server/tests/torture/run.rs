@@ -103,6 +103,7 @@ impl Run {
             objects: self.objects.clone(),
             folder: self.folder.clone(),
             replicas: self.fault.replicas(),
+            witness: (self.fault == Fault::Witness).then(|| self.fault.replicas()),
             impatient,
             together: self.fault == Fault::KillBeside,
             disk: self.fault.disk(self.durable),

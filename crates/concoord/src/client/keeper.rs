@@ -1,7 +1,7 @@
 //! The thread of a client that dials, keeps its session alive and looks for unasked answers.
 
 use std::io::{ErrorKind, Read};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use bytes::BytesMut;
 
 use super::{Inbox, SLICE, Shared, Socket, State, read_once};
 use crate::bootstrap::Bootstrap;
-use crate::error::{Attempts, why_unconnected};
+use crate::error::why_unconnected;
+use crate::names;
 use crate::route::Dial;
 
 /// How often the keeper looks for unasked answers while nobody waits. It does not sleep in a
@@ -20,19 +21,17 @@ const LOOK: Duration = Duration::from_millis(250);
 const READ_BYTES: usize = 64 << 10;
 
 /// The keeper: everything that nobody waits for.
-pub(super) fn keep(shared: &Shared, bootstrap: &Bootstrap) {
+pub(super) fn keep(shared: &Arc<Shared>, bootstrap: &Bootstrap) {
     let mut state = shared.lock();
     while !state.closed {
         let now = shared.now();
         state.session.wake(now);
         shared.settle(&mut state, now);
         state = match state.session.dial(now) {
-            Dial::Resolve => {
+            Dial::LookUp => {
                 drop(state);
-                let (found, failed) = resolve(bootstrap);
-                let mut state = shared.lock();
-                state.session.resolved(found, failed);
-                state
+                look_up(shared, bootstrap);
+                shared.lock()
             }
             Dial::Connect { address, within } => {
                 drop(state);
@@ -103,15 +102,16 @@ impl Shared {
     }
 }
 
-fn resolve(bootstrap: &Bootstrap) -> (Vec<SocketAddr>, Attempts) {
-    let (mut found, mut failed) = (Vec::new(), Attempts::default());
-    for (host, port) in &bootstrap.0 {
-        match (host.as_str(), *port).to_socket_addrs() {
-            Ok(addresses) => found.extend(addresses),
-            Err(error) => failed.note(format!("{host}:{port}"), error.to_string()),
-        }
-    }
-    (found, failed)
+/// Begins to look the names up. Whoever is done finds the client closed, perhaps, or this process
+/// at its end: nobody waits for it.
+fn look_up(shared: &Arc<Shared>, bootstrap: &Bootstrap) {
+    let shared = Arc::downgrade(shared);
+    names::look_up_all(bootstrap, &move |nth, found| {
+        let Some(shared) = shared.upgrade() else { return };
+        let mut state = shared.lock();
+        state.session.looked_up(nth, found.map_err(|error| error.to_string()));
+        shared.keeper.notify_one();
+    });
 }
 
 fn connect(address: SocketAddr, within: Duration) -> std::io::Result<TcpStream> {

@@ -1,5 +1,9 @@
 //! Scripted replicas in virtual time.
 
+use bytes::Bytes;
+use concoord_core::call::CallId;
+use concoord_core::limits::SESSION_CALLS_MAX;
+
 use super::*;
 
 const CLUSTER: ClusterId = ClusterId(1);
@@ -11,7 +15,6 @@ struct World {
     now: Duration,
     /// What the replica has not read yet.
     wire: BytesMut,
-    bootstrap: Vec<SocketAddr>,
     tickets: u64,
 }
 
@@ -52,11 +55,16 @@ fn calls(requests: &[Request]) -> Vec<(u64, u64)> {
 
 impl World {
     fn new(ports: &[u16]) -> Self {
+        let places: Vec<_> = ports.iter().map(|port| address(*port).to_string()).collect();
+        Self::of(&places.join(", "))
+    }
+
+    fn of(bootstrap: &str) -> Self {
+        let bootstrap = bootstrap.parse().unwrap();
         Self {
-            session: Session::new(Some("Counter".into())),
+            session: Session::new(bootstrap, Some("Counter".into())),
             now: Duration::from_secs(1000),
             wire: BytesMut::new(),
-            bootstrap: ports.iter().copied().map(address).collect(),
             tickets: 0,
         }
     }
@@ -77,7 +85,8 @@ impl World {
     fn call(&mut self) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.session.call(self.now, ticket, "increment".into(), Bytes::new());
+        let making = Making { method: "increment".into(), ..Making::default() };
+        self.session.call(self.now, ticket, making);
         ticket
     }
 
@@ -87,11 +96,12 @@ impl World {
         Ticket(self.tickets)
     }
 
-    /// Goes on to the next attempt, through look-ups and pauses; returns its port.
+    /// Goes on to the next attempt, through pauses; returns its port. Look-ups that begin on the
+    /// way have not ended.
     fn dial(&mut self) -> u16 {
-        for _ in 0..10 {
+        for _ in 0..100 {
             match self.session.dial(self.now) {
-                Dial::Resolve => self.session.resolved(self.bootstrap.clone(), Attempts::default()),
+                Dial::LookUp => {}
                 Dial::Connect { address, .. } => return address.port(),
                 Dial::At(at) => self.now = at,
                 Dial::Nothing => panic!("the session wants no connection"),
@@ -278,16 +288,6 @@ fn refusal_is_final() {
 }
 
 #[test]
-fn an_object_of_another_class_is_refused() {
-    let mut world = World::new(&[1]);
-    world.session.class = Some("Lock".into());
-    world.ask(Question::Ready);
-    world.serve(1, &[1]);
-    let [(_, Err(Error::Refused(why)))] = &world.done()[..] else { panic!("refused") };
-    assert!(why.contains("is a Counter, not a Lock"), "{why}");
-}
-
-#[test]
 fn a_session_ends_with_its_cluster() {
     let mut world = World::open(&[1]);
     let open = world.call();
@@ -374,6 +374,104 @@ fn a_silent_replica_is_asked_and_then_left() {
 }
 
 #[test]
+fn a_leader_that_is_paused_costs_an_election_and_no_more() {
+    let mut world = World::open(&[1, 2, 3]);
+    let ticket = world.call();
+    let start = world.now;
+    world.heard();
+    world.pass(QUIET + SILENT);
+    // The others have not noticed yet: a connection to it would be taken, and not answered.
+    world.accept(2);
+    world.say(&welcome(CLUSTER, 2, 1, &[1, 2, 3]));
+    assert_eq!(calls(&world.heard()), [(2, 2)], "it is stayed with");
+    world.pass(QUIET);
+    assert_eq!(world.heard(), [Request::KeepAlive(SESSION)]);
+    world.say(&Answer::Alive(SESSION));
+    world.pass(QUIET);
+    world.say(&Answer::Leader(address(3)));
+    world.serve(3, &[1, 2, 3]);
+    assert_eq!(calls(&world.heard()), [(2, 2)]);
+    world.say(&returned(2));
+    assert!(matches!(world.done()[..], [(done, Ok(_))] if done == ticket));
+    assert!(world.now - start < Duration::from_secs(2));
+}
+
+#[test]
+fn where_nobody_answers_clients_run_around_ever_more_slowly() {
+    let mut world = World::open(&[1, 2]);
+    world.call();
+    for (factor, next) in [(1, 2), (2, 1), (4, 2), (4, 1)] {
+        world.pass(QUIET + SILENT * factor - Duration::from_millis(1));
+        assert!(world.session.is_linked());
+        world.pass(Duration::from_millis(1));
+        world.serve(next, &[1, 2]);
+    }
+    world.say(&Answer::Alive(SESSION));
+    world.pass(QUIET + SILENT);
+    assert!(!world.session.is_linked(), "soon again after an answer");
+}
+
+#[test]
+fn one_that_was_silent_is_tried_last() {
+    let mut world = World::open(&[1, 2, 3]);
+    world.call();
+    world.heard();
+    world.pass(QUIET + SILENT);
+    world.accept(2);
+    world.say(&welcome(CLUSTER, 2, 1, &[1, 2, 3]));
+    world.say(&Answer::Waiting("no quorum".into()));
+    world.pass(STUCK * 2);
+    world.serve(3, &[1, 2, 3]);
+    assert_eq!(calls(&world.heard()), [(2, 2)]);
+}
+
+#[test]
+fn a_leader_that_was_only_paused_is_returned_to() {
+    let mut world = World::open(&[1, 2]);
+    world.call();
+    world.heard();
+    world.pass(QUIET + SILENT);
+    world.accept(2);
+    world.say(&welcome(CLUSTER, 2, 1, &[1, 2]));
+    world.heard();
+    world.say(&returned(2));
+    let pass = |world: &mut World| {
+        for _ in 0..20 {
+            world.pass(RETURN / 20);
+            if !world.session.is_linked() {
+                return;
+            }
+            if world.heard() == [Request::KeepAlive(SESSION)] {
+                world.say(&Answer::Alive(SESSION));
+            }
+        }
+    };
+    pass(&mut world);
+    world.fail(1);
+    world.accept(2);
+    world.say(&welcome(CLUSTER, 2, 1, &[1, 2]));
+    pass(&mut world);
+    assert!(world.session.is_linked(), "it was out of reach: now there must be news");
+}
+
+#[test]
+fn a_part_of_a_large_answer_is_a_sign_of_life() {
+    let mut world = World::open(&[1, 2]);
+    world.call();
+    world.heard();
+    let mut answer = BytesMut::new();
+    let outcome = Outcome::Returned(Bytes::from(vec![0; 4 << 20]));
+    write_frame(&Answer::Reply { sequence: 2, outcome }, &mut answer);
+    let mut inbox = BytesMut::new();
+    while !answer.is_empty() {
+        world.pass(QUIET * 2);
+        inbox.unsplit(answer.split_to(answer.len().min(200 << 10)));
+        world.session.received(world.now, &mut inbox);
+    }
+    assert_eq!(world.done().len(), 1);
+}
+
+#[test]
 fn a_replica_that_still_takes_a_large_call_is_not_silent() {
     let mut world = World::open(&[1, 2]);
     world.call();
@@ -391,16 +489,25 @@ fn a_replica_without_a_quorum_is_left_for_one_that_may_have_it() {
     let mut world = World::open(&[1, 2]);
     let ticket = world.call();
     world.heard();
-    for _ in 0..3 {
-        world.say(&Answer::Waiting("no quorum".into()));
-        world.pass(QUIET);
-    }
-    assert!(!world.session.is_linked());
-    let error = world.session.give_up(ticket, SILENT);
+    let stick = |world: &mut World| {
+        let start = world.now;
+        while world.session.is_linked() {
+            world.say(&Answer::Waiting("no quorum".into()));
+            world.pass(Duration::from_millis(100));
+        }
+        world.now - start
+    };
+    assert_eq!(stick(&mut world), STUCK);
+    let error = world.session.give_up(world.now, ticket, SILENT);
     assert!(error.to_string().contains("no quorum") && error.outcome_unknown(), "{error}");
     world.call();
     world.serve(2, &[1, 2]);
     assert_eq!(calls(&world.heard()), [(3, 3)]);
+    assert_eq!(stick(&mut world), STUCK * 2, "where nobody has one, clients don't run around");
+    world.serve(1, &[1, 2]);
+    world.say(&returned(3));
+    world.call();
+    assert_eq!(stick(&mut world), STUCK);
 }
 
 #[test]
@@ -408,7 +515,11 @@ fn large_calls_wait_for_each_other() {
     let mut world = World::open(&[1]);
     for ticket in 100..120 {
         let arguments = Bytes::from(vec![0; 4 << 20]);
-        world.session.call(world.now, Ticket(ticket), "put".into(), arguments);
+        world.session.call(
+            world.now,
+            Ticket(ticket),
+            Making { method: "put".into(), arguments, ..Making::default() },
+        );
     }
     assert_eq!(calls(&world.heard()).len(), 8);
     world.say(&returned(2));
@@ -420,13 +531,21 @@ fn a_slow_call_is_waited_for_while_the_leader_answers() {
     let mut world = World::open(&[1, 2]);
     world.call();
     world.heard();
-    for _ in 0..30 {
-        world.pass(QUIET);
-        assert_eq!(world.heard(), [Request::KeepAlive(SESSION)]);
+    let quiets = [QUIET, QUIET * 2, QUIET_MAX].into_iter().chain([QUIET_MAX; 250]);
+    for quiet in quiets {
+        world.pass(quiet);
+        assert_eq!(world.heard(), [Request::KeepAlive(SESSION)], "one question each time");
+        world.pass(SILENT / 2);
         world.say(&Answer::Alive(SESSION));
     }
+    world.call();
+    assert_eq!(calls(&world.heard()), [(3, 2)]);
+    world.say(&returned(3));
+    world.pass(QUIET);
+    assert_eq!(world.heard(), [Request::KeepAlive(SESSION)], "soon again after an answer");
+    world.say(&Answer::Alive(SESSION));
     world.say(&returned(2));
-    assert_eq!(world.done().len(), 1);
+    assert_eq!(world.done().len(), 2);
 }
 
 #[test]
@@ -444,8 +563,8 @@ fn an_abandoned_call_is_not_sent_again_and_its_reply_is_dropped() {
     let mut world = World::open(&[1]);
     let (first, second) = (world.call(), world.call());
     world.heard();
-    world.session.abandon(first);
-    world.session.abandon(second);
+    world.session.abandon(world.now, first);
+    world.session.abandon(world.now, second);
     world.say(&returned(3));
     assert_eq!(world.done(), []);
     world.break_link();
@@ -472,7 +591,6 @@ fn an_idle_client_gives_up_once_its_session_cannot_live_any_more() {
     world.break_link();
     let lost_at = world.now;
     while world.session.dial(world.now) != Dial::Nothing {
-        world.session.resolved(world.bootstrap.clone(), Attempts::default());
         world.session.lost(world.now, "nobody listens there".into());
         world.now += Duration::from_millis(100);
         assert!(world.now < lost_at + Duration::from_secs(11));
@@ -487,7 +605,7 @@ fn giving_up_says_what_was_tried() {
     let ticket = world.call();
     world.fail(1);
     world.fail(2);
-    let error = world.session.give_up(ticket, Duration::from_secs(5));
+    let error = world.session.give_up(world.now, ticket, Duration::from_secs(5));
     assert_eq!(
         error.to_string(),
         "no replica could be reached within 5s: \
@@ -501,7 +619,7 @@ fn giving_up_says_what_the_cluster_waits_for() {
     let mut world = World::open(&[1]);
     let ticket = world.call();
     world.say(&Answer::Waiting("no quorum: 1 of 3 members is here".into()));
-    let error = world.session.give_up(ticket, Duration::from_secs(5));
+    let error = world.session.give_up(world.now, ticket, Duration::from_secs(5));
     assert!(error.to_string().ends_with("(no quorum: 1 of 3 members is here)"), "{error}");
     assert!(error.outcome_unknown());
 }
@@ -510,10 +628,10 @@ fn giving_up_says_what_the_cluster_waits_for() {
 fn questions_are_asked_again_over_the_next_connection() {
     let mut world = World::open(&[1]);
     let ticket = world.ask(Question::Interface);
-    assert_eq!(world.heard(), [Request::Interface(String::new())]);
+    assert_eq!(world.heard(), [Request::Interface("Counter".into())]);
     world.break_link();
     world.serve(1, &[1]);
-    assert_eq!(world.heard(), [Request::Interface(String::new())]);
+    assert_eq!(world.heard(), [Request::Interface("Counter".into())]);
     world.say(&Answer::Interface(Interface::default()));
     assert_eq!(world.done(), [(ticket, Ok(Reply::Interface(Interface::default())))]);
 }
@@ -528,6 +646,111 @@ fn closing_says_so_and_ends_everything() {
     let ends = [(sent, Err(Error::SessionExpired)), (asked, Err(Error::Closed))];
     assert_eq!(world.done(), ends);
     assert_eq!(world.session.dial(world.now), Dial::Nothing);
+}
+
+#[test]
+fn a_name_is_looked_up_before_anything_else_is_known() {
+    let mut world = World::of("counter.example");
+    world.call();
+    assert_eq!(world.session.dial(world.now), Dial::LookUp);
+    assert!(matches!(world.session.dial(world.now), Dial::At(_)), "it has not ended");
+    world.session.looked_up(0, Ok(vec![address(1)]));
+    world.serve(1, &[1]);
+}
+
+#[test]
+fn what_is_known_is_tried_while_names_are_looked_up() {
+    let mut world = World::of("counter.example, 127.0.0.1:1");
+    world.call();
+    world.serve(1, &[1, 2]);
+    world.heard();
+    world.say(&Answer::Opened(SESSION));
+    world.break_link();
+    assert_eq!(world.session.dial(world.now), Dial::LookUp);
+    world.fail(2);
+    world.serve(1, &[1, 2]);
+}
+
+#[test]
+fn a_dead_name_server_holds_up_nobody() {
+    let mut world = World::of("counter.example, 127.0.0.1:1, 127.0.0.1:2");
+    let ticket = world.call();
+    let start = world.now;
+    assert_eq!(world.dial(), 1);
+    world.session.lost(world.now, "nobody listens there".into());
+    assert_eq!(world.session.dial(world.now), Dial::LookUp);
+    for port in [2, 1, 2, 1, 2, 1, 2, 1, 2] {
+        assert_eq!(world.dial(), port);
+        world.session.lost(world.now, "nobody listens there".into());
+    }
+    assert!(world.now - start < Duration::from_secs(2));
+    let error = world.session.give_up(world.now, ticket, SILENT).to_string();
+    assert!(error.contains("counter.example: no answer yet from the DNS servers"), "{error}");
+}
+
+#[test]
+fn names_are_looked_up_once_a_second_at_most_and_why_in_vain_is_said() {
+    let mut world = World::of("counter.example");
+    let ticket = world.call();
+    let (start, mut look_ups) = (world.now, 0);
+    while world.now < start + Duration::from_secs(10) {
+        match world.session.dial(world.now) {
+            Dial::LookUp => {
+                look_ups += 1;
+                world.session.looked_up(0, Err("no such name".into()));
+            }
+            Dial::At(at) => world.now = at,
+            dial @ (Dial::Connect { .. } | Dial::Nothing) => panic!("{dial:?}"),
+        }
+    }
+    assert_eq!(look_ups, 10);
+    let error = world.session.give_up(world.now, ticket, SILENT);
+    assert!(error.to_string().ends_with("counter.example: no such name"), "{error}");
+}
+
+#[test]
+fn a_name_leads_to_replicas_that_replaced_all_that_were_known() {
+    let mut world = World::of("counter.example");
+    world.call();
+    assert_eq!(world.session.dial(world.now), Dial::LookUp);
+    world.session.looked_up(0, Ok(vec![address(1), address(2)]));
+    world.serve(1, &[1, 2]);
+    world.heard();
+    world.say(&Answer::Opened(SESSION));
+    world.heard();
+    world.say(&returned(1));
+    world.call();
+    world.heard();
+    world.break_link();
+    assert_eq!(world.session.dial(world.now), Dial::LookUp);
+    world.fail(2);
+    world.fail(1);
+    world.session.looked_up(0, Ok(vec![address(7), address(2)]));
+    let before = world.now;
+    assert_eq!(world.serve(7, &[7]).session, Some((CLUSTER, SESSION)));
+    assert_eq!(world.now, before, "at once, whatever the pause");
+    assert_eq!(calls(&world.heard()), [(2, 2)]);
+}
+
+#[test]
+fn strangers_do_not_end_a_session_before_its_name_was_looked_up() {
+    let mut world = World::of("counter.example, 127.0.0.1:1");
+    world.call();
+    world.serve(1, &[1]);
+    world.heard();
+    world.say(&Answer::Opened(SESSION));
+    world.break_link();
+    assert_eq!(world.session.dial(world.now), Dial::LookUp);
+    let refused = Welcome::Refused("that session is of another cluster".into());
+    for _ in 0..5 {
+        world.accept(1);
+        world.say(&refused);
+        assert_eq!(world.done(), [], "its cluster may be elsewhere");
+    }
+    world.session.looked_up(0, Ok(vec![]));
+    world.accept(1);
+    world.say(&refused);
+    assert!(matches!(world.done()[..], [(_, Err(Error::SessionExpired))]));
 }
 
 /// Whatever a replica sends, the session goes on or hangs up.
@@ -570,4 +793,165 @@ fn frame_around(body: &[u8], to: &mut BytesMut) {
         }
     }
     write_frame(&Bare(body), to);
+}
+
+fn asked(requests: &[Request]) -> Vec<(u64, u64, Vec<u64>)> {
+    let call = |request: &Request| {
+        let Request::Call(call) = request else { return None };
+        Some((call.sequence, call.acked, call.received.clone()))
+    };
+    requests.iter().filter_map(call).collect()
+}
+
+fn cancels(requests: &[Request]) -> Vec<u64> {
+    let cancel = |request: &Request| {
+        let Request::Cancel(CallId { sequence, .. }) = request else { return None };
+        Some(*sequence)
+    };
+    requests.iter().filter_map(cancel).collect()
+}
+
+impl World {
+    /// A call that gives back what it got if it was given up.
+    fn acquire(&mut self) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        let undo = Some(Undo { method: "release".into(), takes_reply: false });
+        let making = Making { method: "acquire".into(), undo, ..Making::default() };
+        self.session.call(self.now, ticket, making);
+        ticket
+    }
+}
+
+#[test]
+fn a_parked_call_holds_up_neither_the_window_nor_what_is_acknowledged() {
+    let mut world = World::open(&[1]);
+    let parked = world.acquire();
+    assert_eq!(asked(&world.heard()), [(2, 2, vec![])]);
+    world.say(&Answer::Parked { sequence: 2 });
+    for sequence in 3..2 * SESSION_CALLS_MAX {
+        let ticket = world.call();
+        assert_eq!(asked(&world.heard()), [(sequence, sequence, vec![])]);
+        world.say(&returned(sequence));
+        assert_eq!(world.done().len(), 1, "{ticket:?}");
+    }
+    world.say(&returned(2));
+    assert_eq!(world.done()[0].0, parked);
+    let next = 2 * SESSION_CALLS_MAX;
+    world.call();
+    assert_eq!(asked(&world.heard()), [(next, next, vec![2])]);
+    world.say(&returned(next));
+    world.call();
+    assert_eq!(asked(&world.heard()), [(next + 1, next + 1, vec![])]);
+}
+
+#[test]
+fn a_parked_reply_is_acknowledged_by_no_call_that_an_earlier_one_holds_up() {
+    let mut world = World::open(&[1]);
+    let slow = world.call();
+    world.acquire();
+    world.heard();
+    world.say(&Answer::Parked { sequence: 3 });
+    world.say(&returned(3));
+    world.call();
+    assert_eq!(asked(&world.heard()), [(4, 2, vec![])], "the cluster would not believe it");
+    world.say(&returned(2));
+    assert!(world.done().iter().any(|(ticket, _)| *ticket == slow));
+    world.call();
+    assert_eq!(asked(&world.heard()), [(5, 4, vec![3])]);
+}
+
+#[test]
+fn time_runs_out_for_a_parked_call_only_while_nobody_answers() {
+    let mut world = World::open(&[1, 2]);
+    let ticket = world.acquire();
+    world.heard();
+    let (start, timeout) = (world.now, Duration::from_secs(5));
+    assert_eq!(world.session.deadline(ticket, start, timeout), Some(start + timeout));
+    world.say(&Answer::Parked { sequence: 2 });
+    assert_eq!(world.session.deadline(ticket, start, timeout), None);
+    world.now += Duration::from_secs(3);
+    world.session.lost(world.now, "it closed the connection".into());
+    assert_eq!(world.session.deadline(ticket, start, timeout), Some(world.now + timeout));
+    world.serve(2, &[1, 2]);
+    assert_eq!(asked(&world.heard()), [(2, 3, vec![])], "it is asked again, as what it is");
+    assert_eq!(world.session.deadline(ticket, start, timeout), None);
+}
+
+#[test]
+fn a_parked_call_that_is_given_up_is_cancelled_until_that_is_answered() {
+    let mut world = World::open(&[1, 2]);
+    let ticket = world.acquire();
+    world.heard();
+    world.say(&Answer::Parked { sequence: 2 });
+    world.session.abandon(world.now, ticket);
+    assert_eq!(cancels(&world.heard()), [2]);
+    world.session.lost(world.now, "it closed the connection".into());
+    world.serve(2, &[1, 2]);
+    let heard = world.heard();
+    assert_eq!((asked(&heard).len(), cancels(&heard)), (0, vec![2]));
+    let cancelled = Outcome::Refused(Refusal::Cancelled);
+    world.say(&Answer::Reply { sequence: 2, outcome: cancelled });
+    assert_eq!(world.done(), []);
+    assert!(asked(&world.heard()).is_empty(), "there is nothing to give back");
+}
+
+#[test]
+fn what_was_granted_while_it_was_given_up_is_given_back() {
+    let mut world = World::open(&[1]);
+    let ticket = world.acquire();
+    world.heard();
+    world.session.give_up(world.now, ticket, Duration::from_secs(1));
+    assert_eq!(cancels(&world.heard()), [2], "it may be parked by now");
+    world.say(&returned(2));
+    let heard = world.heard();
+    let [Request::Call(call)] = heard.as_slice() else { panic!("{heard:?}") };
+    assert_eq!((call.method.as_str(), call.sequence), ("release", 3));
+    world.say(&returned(3));
+    assert_eq!(world.done(), [], "nobody waits for any of it");
+}
+
+#[test]
+fn ten_thousand_parked_calls_are_asked_again_a_few_at_a_time() {
+    const MANY: u64 = 10_000;
+    let mut world = World::open(&[1, 2]);
+    for _ in 0..MANY {
+        world.acquire();
+    }
+    let mut parked = 0;
+    while parked < MANY {
+        for (sequence, ..) in asked(&world.heard()) {
+            world.say(&Answer::Parked { sequence });
+            parked += 1;
+        }
+    }
+    world.session.lost(world.now, "it closed the connection".into());
+    world.serve(2, &[1, 2]);
+    let mut again = 0;
+    while again < MANY {
+        let calls = asked(&world.heard());
+        assert!((1..=SESSION_CALLS_MAX as usize).contains(&calls.len()));
+        for (sequence, ..) in calls {
+            world.say(&Answer::Parked { sequence });
+            again += 1;
+        }
+    }
+    assert!(world.heard().is_empty());
+}
+
+#[test]
+fn a_session_that_may_be_over_is_said_to_be_in_doubt() {
+    let mut world = World::open(&[1]);
+    assert_eq!(world.session.health(world.now).state, State::Connected);
+    world.session.lost(world.now, "it closed the connection".into());
+    world.now += Duration::from_secs(9);
+    let since = Duration::from_secs(9);
+    assert_eq!(world.session.health(world.now).state, State::Reconnecting { since });
+    world.now += Duration::from_secs(2);
+    assert_eq!(world.session.health(world.now).state, State::Doubtful);
+    world.call();
+    world.serve(1, &[1]);
+    world.say(&Answer::Expired(SESSION));
+    let health = world.session.health(world.now);
+    assert_eq!((health.state, health.session, health.losses), (State::None, None, 1));
 }

@@ -12,7 +12,7 @@ async fn increment(client: &Client) -> Result<Value, Error> {
 }
 
 async fn connect(address: SocketAddr) -> Client {
-    let options = Options { timeout: Duration::from_secs(20), class: None };
+    let options = Options { timeout: Duration::from_secs(20), ..Options::default() };
     Client::connect(&address.to_string(), options).await.unwrap()
 }
 
@@ -109,7 +109,7 @@ async fn a_follower_is_left_for_the_leader() {
 
 #[::tokio::test]
 async fn unreachable_names_each_address() {
-    let options = Options { timeout: Duration::from_millis(200), class: None };
+    let options = Options { timeout: Duration::from_millis(200), ..Options::default() };
     let error = Client::connect("127.0.0.1:1, 127.0.0.1:2", options).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains("127.0.0.1:1: nobody listens there; 127.0.0.1:2: nobody"), "{text}");

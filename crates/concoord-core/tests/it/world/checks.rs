@@ -107,13 +107,13 @@ impl World {
         if let Some(term) = elected {
             let other = *self.checks.leaders.entry((view.cluster, term)).or_insert(id);
             assert_eq!(other, id, "two leaders in term {term}\n{}", self.stuck());
-            self.seen("elected");
+            self.seen(if status.replica.witness { "witness led" } else { "elected" });
             if self.checks.last_leader.replace(id).is_some_and(|before| before != id) {
                 self.seen("failover");
             }
         }
         // Where a worker has yet to run calls, it may have run others already.
-        if due && status.applied == applied {
+        if due && status.applied == applied && !status.replica.witness {
             let (digest, other) = *self
                 .checks
                 .digests
@@ -138,9 +138,7 @@ impl World {
         }
         let applied = there.replica.as_ref().map_or(0, Replica::applied);
         let Some(before) = self.checks.nodes.get(&(node, there.life)) else { return };
-        let has = |id: ReplicaId| {
-            self.nodes.iter().any(|node| node.disk.is_of(id) && node.disk.last() >= applied)
-        };
+        let has = |id: ReplicaId| self.nodes.iter().any(|node| node.disk.holds(id, applied));
         let is_safe = |view: &View| {
             let voters = view.voters().count();
             2 * view.voters().filter(|voter| has(voter.id)).count() > voters

@@ -32,6 +32,9 @@ pub(crate) enum End {
 pub(super) struct Disk {
     /// Whose it is, once there is something in it.
     folder: Option<Folder>,
+    /// Who was told to forget its copy, and up to where that went: it is set aside until the
+    /// others' state is safe here.
+    aside: Option<(ReplicaId, u64)>,
     /// Whom to ask for the cluster that this replica was in, if there is nothing else.
     pub(super) rejoin: Vec<SocketAddr>,
     segments: BTreeMap<u64, Segment>,
@@ -199,14 +202,32 @@ impl Disk {
     pub(super) fn begin(&mut self, id: ReplicaId, dice: &mut Dice) {
         let folder = Folder { replica: id, data: dice.roll() };
         let (slow, full) = (self.slow, self.full);
-        let rejoin = std::mem::take(&mut self.rejoin);
+        let (rejoin, aside) = (std::mem::take(&mut self.rejoin), self.aside);
         let writer = Some(Writer::new(folder, &Log::default()));
-        *self = Self { folder: Some(folder), rejoin, writer, slow, full, ..Self::default() };
+        *self = Self { folder: Some(folder), rejoin, aside, writer, slow, full, ..Self::default() };
     }
 
     /// How far the log is safe here.
+    /// The entry that the log begins after.
+    pub(super) fn first(&self) -> u64 {
+        self.snapshots.keys().next_back().copied().unwrap_or_default()
+    }
+
     pub(super) fn last(&self) -> u64 {
         self.known.last.max(self.known.snapshot)
+    }
+
+    /// Sets the copy aside and begins anew, to join those.
+    pub(super) fn discard(&mut self, rejoin: Vec<SocketAddr>) {
+        let copy = self.folder.filter(|_| !self.snapshots.is_empty());
+        let aside = copy.map(|folder| (folder.replica, self.last())).or(self.aside);
+        *self = Self { rejoin, aside, ..Self::default() };
+    }
+
+    /// Whether what that replica had applied up to there is on this disk, be it set aside.
+    pub(super) fn holds(&self, id: ReplicaId, applied: u64) -> bool {
+        self.is_of(id) && self.last() >= applied
+            || self.aside.is_some_and(|(of, last)| of == id && last >= applied)
     }
 
     pub(super) fn is_of(&self, id: ReplicaId) -> bool {
@@ -261,6 +282,7 @@ impl Disk {
                 self.snapshots.insert(index, bytes);
                 self.known.snapshot = self.known.snapshot.max(index);
                 self.stored = Some(index);
+                self.aside = None;
                 self.deleted.clear();
                 None
             }

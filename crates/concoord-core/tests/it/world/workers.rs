@@ -1,6 +1,7 @@
 //! Workers that host the list: they take their time, and some calls kill them.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use concoord_core::call::{CallId, Outcome, Refusal};
@@ -19,6 +20,9 @@ pub(super) struct Worker {
     pub(super) working: bool,
     /// It can't get past that call.
     pub(super) stuck: Option<u64>,
+    /// The order in which the sets of its state iterate: it follows from what happened since the
+    /// state was last written down and read back, and from what that was.
+    order: u64,
 }
 
 impl World {
@@ -93,6 +97,8 @@ impl World {
                     else {
                         unreachable!("a list never waits")
                     };
+                    there.worker.order = order_after(there.worker.order, &list);
+                    self.check_order(node, index);
                     let outcome = Outcome::Returned(value.encode().unwrap());
                     Event::Done(vec![Done::Ended(number, outcome)], None)
                 }
@@ -105,14 +111,54 @@ impl World {
                 Event::Done(calls.iter().map(outcome).collect(), None)
             }
             WorkerAction::Snapshot(number) if has_sets => Event::Unsettled(number),
-            WorkerAction::Snapshot(number) | WorkerAction::Settle(number) => {
+            WorkerAction::Snapshot(number) => Event::Snapshot(number, Ok(list.snapshot().into())),
+            WorkerAction::Settle(number) => {
+                there.worker.order = order_after(0, &list);
+                self.seen("state settled");
                 Event::Snapshot(number, Ok(list.snapshot().into()))
             }
-            WorkerAction::Restore(state) => Event::Restored(list.restore(&state)),
+            WorkerAction::Restore(state) => {
+                let restored = list.restore(&state);
+                there.worker.order = order_after(0, &list);
+                Event::Restored(restored)
+            }
             WorkerAction::Skip(_) => unreachable!("it is done as soon as it is asked for"),
         };
-        let life = there.life;
+        let life = self.nodes[node].life;
         self.at(self.now, Happening::Hear(node, life, event));
         self.wake_worker(node);
     }
+
+    /// Whether that node's worker has done all that it was asked for, or can't.
+    pub(super) fn is_idle(&self, node: usize) -> bool {
+        let worker = &self.nodes[node].worker;
+        !worker.working && (worker.asked.is_empty() || worker.stuck.is_some())
+    }
+
+    /// Whoever has run as much iterates in the same order, whether it lived or was restored.
+    fn check_order(&mut self, node: usize, index: u64) {
+        let there = &self.nodes[node];
+        let view = there.replica.as_ref().and_then(|replica| replica.status().view);
+        let Some(view) = view.filter(|_| self.has_sets && !self.poisoned) else { return };
+        let (order, calls) = (there.worker.order, there.list.lock().unwrap().len());
+        let (other, first) =
+            *self.orders.entry((view.cluster, index, calls)).or_insert((node, order));
+        assert!(
+            first == order,
+            "the sets of nodes {node} and {other} differ after entry {index}\n{}",
+            self.stuck()
+        );
+    }
+}
+
+/// How sets iterate in which the list was put when they iterated like that before; 0 where they
+/// were just read back.
+fn order_after(before: u64, list: &List) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let list = list.0.lock().unwrap();
+    match before {
+        0 => list.hash(&mut hasher),
+        _ => (before, list.last()).hash(&mut hasher),
+    }
+    hasher.finish() | 1
 }

@@ -249,24 +249,83 @@ fn a_snapshot_that_finds_no_room_is_waited_for_where_the_log_needs_it() {
     assert_eq!(check(folder.path(), &said).last, Some(10), "{said}");
 }
 
-/// Whenever it dies on the way, the folder is the old replica's or the new one's.
+/// Whenever it dies on the way, the folder is the old replica's, whole, or the new one's with the
+/// old copy set aside, whole.
 #[test]
 fn a_folder_that_is_being_discarded_is_of_one_replica_or_the_other() {
     for (step, is_before) in [
+        ("create-aside", true),
+        ("create-aside=1*off->", true),
+        ("write-aside", true),
+        ("rename-aside", true),
+        ("folder-aside", true),
+        ("folder-aside=1*off->", true),
         ("create-identity", true),
         ("rename-identity", true),
         ("folder-identity", false),
-        ("delete-snapshot", false),
-        ("delete-segment", false),
+        ("move-aside", false),
+        ("move-aside=1*off->", false),
+        ("folder-aside=2*off->", false),
+        ("folder-aside=3*off->", false),
+        ("keep-aside", false),
+        ("folder-aside=4*off->", false),
         ("folder-segment", false),
     ] {
         let folder = used();
-        let before = open(folder.path()).0.replica();
-        let died = run("a_discard", folder.path(), &format!("storage::{step}=return(abort)"));
+        let (storage, whole) = open(folder.path());
+        let before = storage.replica();
+        drop(storage);
+        let point = if step.contains('=') { step.to_owned() } else { format!("{step}=") };
+        let died = run("a_discard", folder.path(), &format!("storage::{point}return(abort)"));
         assert!(!died.status.success(), "{step}");
         let (storage, recovered) = open(folder.path());
         assert_eq!(storage.replica() == before, is_before, "{step}");
-        assert_eq!(recovered.is_some(), is_before, "{step}");
+        assert!(!folder.path().join("discarding").exists(), "{step}");
+        if is_before {
+            assert_eq!(recovered, whole, "{step}");
+            assert!(!folder.path().join("discarded").exists(), "{step}");
+        } else {
+            assert_eq!(recovered, None, "{step}");
+            check_aside(folder.path(), whole.as_ref());
+        }
+    }
+}
+
+/// What is set aside is whole; and it is no data folder, since nobody may vote by it.
+fn check_aside(folder: &Path, whole: Option<&Recovered>) {
+    let aside = folder.join("discarded");
+    let refused = refusal(&aside);
+    assert!(refused.contains("holds was, which is no file of a replica"), "{refused}");
+    fs::rename(aside.join("was"), aside.join("identity")).unwrap();
+    assert_eq!(open(&aside).1.as_ref(), whole);
+}
+
+/// It dies once more while what is set aside is deleted: the next start does the rest.
+#[test]
+fn what_was_set_aside_goes_when_the_others_state_is_safe() {
+    for step in ["delete-aside", "delete-aside=1*off->", "folder-aside=5*off->"] {
+        let folder = used();
+        let point = if step.contains('=') { step.to_owned() } else { format!("{step}=") };
+        let failpoints = format!("storage::{point}return(abort)");
+        let died = run("a_discard_and_a_new_life", folder.path(), &failpoints);
+        assert!(!died.status.success(), "{step}");
+        let (_, recovered) = open(folder.path());
+        assert_eq!(recovered.map(|recovered| recovered.snapshot), first().snapshot, "{step}");
+        assert!(!folder.path().join("discarded").exists(), "{step}");
+    }
+}
+
+#[test]
+#[ignore = "it is a process of other tests"]
+fn a_discard_and_a_new_life() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let (mut storage, _) = open(Path::new(&folder));
+    storage.discard(&[]).unwrap();
+    persist(&mut storage, first());
+    // It dies of that, in another thread.
+    let until = Instant::now() + AT_ONCE;
+    while Instant::now() < until {
+        std::thread::yield_now();
     }
 }
 

@@ -1,0 +1,34 @@
+from typing import Any
+
+__all__ = ["DelayQueue"]
+
+class DelayQueue:
+    """A queue whose items can be had after a delay."""
+
+    def __init__(self) -> None: ...
+    def __concoordinit__(self) -> None:
+        """Start anew, empty; who waits to get or to put goes on in the new queue."""
+    def put(self, item: object, delay: float = 0.0) -> None:
+        """Put `item`, to be had after `delay` seconds."""
+    def put_nowait(self, item: object, delay: float = 0.0) -> None:
+        """Put `item`, to be had after `delay` seconds."""
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take the next item and return it.
+
+        If there is none, wait, for `timeout` seconds at most if that is given; raise queue.Empty
+        without one then, or at once if not `block`.
+        """
+    def get_nowait(self) -> Any:
+        """Take the next item, or raise queue.Empty."""
+    def task_done(self) -> None:
+        """Say that an item which was taken is done with."""
+    def join(self) -> None:
+        """Wait until all that was put has been done with."""
+    def qsize(self) -> int:
+        """Return how many items there are."""
+    def empty(self) -> bool:
+        """Return whether there is none."""
+    def full(self) -> bool:
+        """Return whether there are `maxsize` of them."""
+    def __len__(self) -> int:
+        """Return how many items there are."""

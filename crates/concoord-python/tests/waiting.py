@@ -1,0 +1,129 @@
+"""Classes as they were written for the first ConCoord, and ones that use what is new."""
+
+from concoord import call_later, cancel_later, wake
+from concoord.exception import BlockingReturn, UnblockingReturn
+from concoord.threadingobject.dbarrier import DBarrier
+from concoord.threadingobject.dboundedsemaphore import DBoundedSemaphore
+from concoord.threadingobject.dcondition import DCondition
+from concoord.threadingobject.dlock import DLock
+from concoord.threadingobject.drlock import DRLock
+from concoord.threadingobject.dsemaphore import DSemaphore
+
+
+class Locks:
+    """One of each, passed through."""
+
+    def __init__(self):
+        self.lock = DLock()
+        self.rlock = DRLock()
+        self.semaphore = DSemaphore(2)
+        self.bounded = DBoundedSemaphore()
+        self.barrier = DBarrier(3)
+        self.condition = DCondition()
+        self.lost = []
+
+    def acquire(self, which, _concoord_command):
+        return getattr(self, which).acquire(_concoord_command)
+
+    def release(self, which, _concoord_command):
+        getattr(self, which).release(_concoord_command)
+
+    def meet(self, _concoord_command):
+        return self.barrier.wait(_concoord_command)
+
+    def wait(self, _concoord_command):
+        self.condition.wait(_concoord_command)
+
+    def notify(self, _concoord_command):
+        self.condition.notify(_concoord_command)
+
+    def notifyAll(self, _concoord_command):  # noqa: N802
+        self.condition.notifyAll(_concoord_command)
+
+    def who(self, _concoord_command):
+        return list(_concoord_command.client), _concoord_command.command
+
+    def __repr__(self):
+        return f"{self.lock!r} {self.semaphore!r}"
+
+    def __concoord_lost__(self, session):
+        self.lost.append(session)
+
+    def who_was_lost(self):
+        return self.lost
+
+
+class Buffer:
+    """A buffer of two, whose waiters are kept and woken by hand."""
+
+    def __init__(self):
+        self.items = []
+        self.getters = []
+        self.putters = []
+
+    def put(self, item, _concoord_command):
+        if self.getters:
+            raise UnblockingReturn(None, {self.getters.pop(0): item})
+        if len(self.items) == 2:
+            self.putters.append((_concoord_command, item))
+            raise BlockingReturn(None)
+        self.items.append(item)
+
+    def get(self, _concoord_command):
+        if not self.items:
+            self.getters.append(_concoord_command)
+            raise BlockingReturn
+        item = self.items.pop(0)
+        if self.putters:
+            command, waiting = self.putters.pop(0)
+            self.items.append(waiting)
+            raise UnblockingReturn(item, {command: True})
+        return item
+
+    def fail(self, _concoord_command):
+        raise UnblockingReturn(len(self.getters), {each: KeyError("gone") for each in self.getters})
+
+    def __concoord_cancelled__(self, command):
+        self.getters = [each for each in self.getters if each != command]
+
+
+class Timed:
+    """Waits that end by themselves, and a count that goes on."""
+
+    def __init__(self):
+        self.ticks = 0
+        self.waiters = {}
+
+    def begin(self, every):
+        return call_later(every, "tick", every)
+
+    def tick(self, every):
+        self.ticks += 1
+        call_later(every, "tick", every)
+
+    def stop(self, number):
+        return cancel_later(number)
+
+    def count(self):
+        return self.ticks
+
+    def wait(self, seconds, _concoord_command):
+        self.waiters[_concoord_command] = call_later(seconds, "expire", _concoord_command)
+        raise BlockingReturn("woken")
+
+    def expire(self, command):
+        del self.waiters[command]
+        wake(command, TimeoutError("too late"))
+
+    def wake_all(self):
+        for command, timer in self.waiters.items():
+            cancel_later(timer)
+            wake(command)
+        self.waiters = {}
+
+    def broken(self):
+        call_later(1, "there_is_no_such_method")
+        call_later(1, "fail")
+
+    def fail(self):
+        raise ValueError

@@ -1,0 +1,333 @@
+//! The calls of a session, from being made to being answered.
+//!
+//! A call that is parked waits for what others do, for as long as that takes: it holds up neither
+//! the window of the others nor the acknowledgement of their replies, and says by itself, in a
+//! later call, that its own reply has arrived.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use concoord_core::call::{Call, CallId, Guard, ObjectName, Outcome, SessionId};
+use concoord_core::limits::{RECEIVED_MAX, SESSION_CALLS_MAX};
+use concoord_core::wire::{Request, write_frame};
+
+use super::Ticket;
+use crate::{Arguments, Value};
+
+/// Bytes of arguments that may be open at once, give or take one call: half of what a replica
+/// takes from one connection before it hangs up.
+const OPEN_BYTES_MAX: usize = 32 << 20;
+
+/// Parked calls that are asked again or cancelled at once over a new connection, which has the
+/// others to carry as well.
+const ASKING_MAX: usize = 128;
+
+/// A call that is to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Making {
+    pub(crate) object: ObjectName,
+    pub(crate) thread: u64,
+    pub(crate) guard: Option<Box<Guard>>,
+    pub(crate) undo: Option<Undo>,
+    pub(crate) method: String,
+    pub(crate) arguments: Bytes,
+}
+
+/// What gives back what a call got that its caller has given up, where the two crossed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undo {
+    /// The method of the same object, such as `release`.
+    pub method: String,
+    /// Whether it takes what the call returned, as its only argument.
+    pub takes_reply: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    /// The number of the last call.
+    sequence: u64,
+    /// Calls that have not been sent in any session.
+    queued: VecDeque<(Option<Ticket>, Making)>,
+    /// Calls that have been sent and that nothing is known of, by their numbers.
+    sent: BTreeMap<u64, Sent>,
+    /// Bytes of their arguments.
+    bytes: usize,
+    parked: BTreeMap<u64, Sent>,
+    /// Calls to be asked again or cancelled, as soon as there is room.
+    again: VecDeque<u64>,
+    /// Those of them that were, and have no answer yet.
+    asking: BTreeSet<u64>,
+    /// Parked calls that were answered, which the cluster is to be told.
+    received: BTreeSet<u64>,
+    /// The numbers of what is waited for.
+    numbers: HashMap<Ticket, u64>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    /// `None` once nobody wants the reply any more.
+    ticket: Option<Ticket>,
+    /// Always a [`Request::Call`], ready to be written again.
+    request: Request,
+    undo: Option<Undo>,
+    /// It is to end, if it has not: what it gets all the same is given back.
+    cancelled: bool,
+    /// It was sent more than once, so that nobody knows whether it was parked.
+    repeated: bool,
+}
+
+impl Calls {
+    pub(super) fn make(&mut self, ticket: Ticket, making: Making) {
+        self.queued.push_back((Some(ticket), making));
+    }
+
+    /// Whether anything waits for a connection.
+    pub(super) fn are_open(&self) -> bool {
+        !self.queued.is_empty() || self.are_owed() || !self.parked.is_empty()
+    }
+
+    /// Whether an answer is due.
+    pub(super) fn are_owed(&self) -> bool {
+        !self.sent.is_empty() || !self.asking.is_empty()
+    }
+
+    /// Whether anything waits to be sent.
+    pub(super) fn are_queued(&self) -> bool {
+        !self.queued.is_empty() || !self.again.is_empty()
+    }
+
+    /// Whether something new waits, for which a session must be there.
+    pub(super) fn want_session(&self) -> bool {
+        !self.queued.is_empty()
+    }
+
+    pub(super) fn was_sent(&self, ticket: Ticket) -> bool {
+        self.numbers.contains_key(&ticket)
+    }
+
+    pub(super) fn is_parked(&self, ticket: Ticket) -> bool {
+        self.numbers.get(&ticket).is_some_and(|number| self.parked.contains_key(number))
+    }
+
+    /// Nobody waits for that any more. What waits, or would, ends; whatever else was sent may
+    /// still run, once.
+    pub(super) fn abandon(&mut self, ticket: Ticket) {
+        let Some(number) = self.numbers.remove(&ticket) else {
+            self.queued.retain(|(queued, _)| *queued != Some(ticket));
+            return;
+        };
+        let is_parked = self.parked.contains_key(&number);
+        let sent = self.parked.get_mut(&number).or_else(|| self.sent.get_mut(&number));
+        if let Some(sent) = sent {
+            sent.ticket = None;
+            if is_parked || sent.undo.is_some() {
+                sent.cancelled = true;
+                self.again.push_back(number);
+            }
+        }
+    }
+
+    /// Writes the next thing that there is to send, if there is any.
+    pub(super) fn send_next(
+        &mut self,
+        id: SessionId,
+        default_class: &str,
+        to: &mut BytesMut,
+    ) -> bool {
+        let number = match self.next_again() {
+            Some(number) => number,
+            None => match self.next_new(id, default_class) {
+                Some(number) => number,
+                None => return false,
+            },
+        };
+        let acked = self.acked();
+        let sent = self.sent.get_mut(&number).or_else(|| self.parked.get_mut(&number));
+        let sent = sent.expect("what is to be sent is kept");
+        if sent.cancelled {
+            write_frame(&Request::Cancel(CallId { session: id, sequence: number }), to);
+        } else {
+            sent.write(acked, to);
+        }
+        true
+    }
+
+    /// A call to be asked again or cancelled, if there is room.
+    fn next_again(&mut self) -> Option<u64> {
+        while self.asking.len() < ASKING_MAX
+            && let Some(number) = self.again.pop_front()
+        {
+            if self.parked.contains_key(&number) || self.sent.contains_key(&number) {
+                self.asking.insert(number);
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// A call that was not sent yet, if there is room.
+    fn next_new(&mut self, id: SessionId, default_class: &str) -> Option<u64> {
+        if self.sequence + 1 - self.acked() >= SESSION_CALLS_MAX || self.bytes >= OPEN_BYTES_MAX {
+            return None;
+        }
+        let (ticket, making) = self.queued.pop_front()?;
+        self.sequence += 1;
+        let number = self.sequence;
+        if let Some(ticket) = ticket {
+            self.numbers.insert(ticket, number);
+        }
+        let Making { mut object, thread, guard, undo, method, arguments } = making;
+        if object.class == default_class {
+            // That of the cluster's own object goes without saying.
+            object.class.clear();
+        }
+        self.bytes += arguments.len();
+        // It counts itself: what it says of others is said of those before it.
+        let acked = self.sent.first_key_value().map_or(number, |(first, _)| *first);
+        let received = self.take_received(acked);
+        let request = Request::Call(Call {
+            session: id,
+            sequence: number,
+            acked,
+            received,
+            thread,
+            guard,
+            object,
+            method,
+            arguments,
+        });
+        let sent = Sent { ticket, request, undo, cancelled: false, repeated: false };
+        self.sent.insert(number, sent);
+        Some(number)
+    }
+
+    /// Every reply below this number has arrived, or is not wanted, but for those of parked calls.
+    fn acked(&self) -> u64 {
+        self.sent.first_key_value().map_or(self.sequence + 1, |(number, _)| *number)
+    }
+
+    /// What is told with a call that says that all below that number have arrived.
+    fn take_received(&mut self, acked: u64) -> Vec<u64> {
+        let some: Vec<u64> = self.received.range(..acked).take(RECEIVED_MAX).copied().collect();
+        for number in &some {
+            self.received.remove(number);
+        }
+        some
+    }
+
+    /// There is a new connection: writes what has to be sent over it at once, and has the rest
+    /// follow as there is room.
+    pub(super) fn begin_again(&mut self, to: &mut BytesMut) {
+        self.asking.clear();
+        self.again = self.parked.keys().copied().collect();
+        let acked = self.acked();
+        for (number, sent) in &mut self.sent {
+            sent.repeated = true;
+            if sent.cancelled {
+                self.again.push_back(*number);
+            } else {
+                sent.write(acked, to);
+            }
+        }
+        for sent in self.parked.values_mut() {
+            sent.repeated = true;
+        }
+    }
+
+    /// The connection is gone: what nobody waits for is not sent again.
+    pub(super) fn forget_abandoned(&mut self) {
+        self.sent.retain(|_, sent| sent.ticket.is_some() || sent.cancelled);
+        self.bytes = self.sent.values().map(|sent| sent.bytes()).sum();
+        self.asking.clear();
+    }
+
+    /// That call waits for what others do.
+    pub(super) fn park(&mut self, number: u64) {
+        let is_cancelled = if let Some(sent) = self.sent.remove(&number) {
+            self.bytes -= sent.bytes();
+            let unwanted = sent.ticket.is_none() && !sent.cancelled;
+            let sent = Sent { cancelled: sent.cancelled || unwanted, ..sent };
+            let is_cancelled = sent.cancelled;
+            self.parked.insert(number, sent);
+            if unwanted {
+                self.again.push_back(number);
+            }
+            is_cancelled
+        } else {
+            self.parked.get(&number).is_some_and(|sent| sent.cancelled)
+        };
+        if !is_cancelled {
+            self.asking.remove(&number);
+        }
+    }
+
+    /// That call has ended; says who waits for it.
+    pub(super) fn end(&mut self, number: u64, outcome: &Outcome) -> Option<Ticket> {
+        self.asking.remove(&number);
+        let sent = if let Some(sent) = self.sent.remove(&number) {
+            self.bytes -= sent.bytes();
+            if sent.repeated {
+                self.received.insert(number);
+            }
+            sent
+        } else {
+            self.received.insert(number);
+            self.parked.remove(&number)?
+        };
+        if sent.cancelled
+            && let Some(undo) = sent.undo
+            && let Some(arguments) = undo.arguments(outcome)
+            && let Request::Call(Call { object, thread, .. }) = sent.request
+        {
+            let (guard, method) = (None, undo.method);
+            let making = Making { object, thread, guard, undo: None, method, arguments };
+            self.queued.push_back((None, making));
+        }
+        let ticket = sent.ticket?;
+        self.numbers.remove(&ticket);
+        Some(ticket)
+    }
+
+    /// The session is gone, and with it all that was sent; says who waits for that.
+    pub(super) fn lose(&mut self) -> Vec<Ticket> {
+        let sent = std::mem::take(&mut self.sent).into_values();
+        let parked = std::mem::take(&mut self.parked).into_values();
+        let lost = sent.chain(parked).filter_map(|sent| sent.ticket).collect();
+        // What was to be given back is nobody's any more.
+        self.queued.retain(|(ticket, _)| ticket.is_some());
+        let queued = std::mem::take(&mut self.queued);
+        *self = Self { queued, ..Self::default() };
+        lost
+    }
+
+    /// Takes all calls that have not been sent; says who waits for them.
+    pub(super) fn take_queued(&mut self) -> Vec<Ticket> {
+        self.queued.drain(..).filter_map(|(ticket, _)| ticket).collect()
+    }
+}
+
+impl Sent {
+    const fn bytes(&self) -> usize {
+        if let Request::Call(call) = &self.request { call.arguments.len() } else { 0 }
+    }
+
+    fn write(&mut self, acked: u64, to: &mut BytesMut) {
+        if let Request::Call(call) = &mut self.request {
+            call.acked = acked;
+        }
+        write_frame(&self.request, to);
+    }
+}
+
+impl Undo {
+    /// What it is called with after a call that ended so; `None` where that got nothing.
+    fn arguments(&self, outcome: &Outcome) -> Option<Bytes> {
+        let Outcome::Returned(bytes) = outcome else { return None };
+        let value = Value::decode(bytes).ok()?;
+        if matches!(value, Value::None | Value::Bool(false)) {
+            return None;
+        }
+        let positional = if self.takes_reply { vec![value] } else { Vec::new() };
+        Arguments { positional, keyword: Vec::new() }.encode().ok()
+    }
+}
