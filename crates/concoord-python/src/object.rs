@@ -73,6 +73,7 @@ impl State {
         let call = CallId { session: SESSION, sequence };
         let mut context = Context::new(moment, call, thread_number(), &mut deeds);
         let made = step(self.object.as_mut(), &mut context);
+        self.index = context.last_step();
         for deed in deeds {
             match deed {
                 Deed::Answer(call, result) => {
@@ -186,14 +187,16 @@ impl LocalObject {
                 return Begun::Over(state.object.read(method, &arguments));
             }
             let number = state.index + 1;
-            match state.step(now, number, |object, it| object.apply(method, &arguments, it)) {
-                Ok(Reply::Value(value)) => Begun::Over(Ok(value)),
-                Err(exception) => Begun::Over(Err(exception)),
-                Ok(Reply::Parked { until }) => {
-                    state.parked.insert(number, None);
-                    Begun::Parked(number, until)
-                }
-            }
+            // A call may be answered by the very step that has it wait.
+            state.parked.insert(number, None);
+            let made = state.step(now, number, |object, it| object.apply(method, &arguments, it));
+            let over = match made {
+                Ok(Reply::Parked { until }) => return Begun::Parked(number, until),
+                Ok(Reply::Value(value)) => Ok(value),
+                Err(exception) => Err(exception),
+            };
+            state.parked.remove(&number);
+            Begun::Over(over)
         });
         let result = match begun {
             Begun::Over(result) => {

@@ -2,16 +2,16 @@
 
 use std::sync::LazyLock;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::given::Given;
+use super::kept::Kept;
 use super::line::{Line, Waiter};
 use super::patience::Patience;
 use super::{decode, encode};
 use crate::call::{CallId, Caller, SessionId};
 use crate::object::{Context, Interface, Method, Object, Reply};
-use crate::value::{Arguments, Exception, Value, ValueError};
+use crate::value::{Arguments, Exception, Value};
 
 /// The name of the class.
 pub const CLASS: &str = "concoord.object.election.Election";
@@ -26,19 +26,15 @@ pub const CLASS: &str = "concoord.object.election.Election";
 pub struct Election {
     leader: Option<Leader>,
     /// The values of those who wait. Nobody waits while nobody leads.
-    candidates: Line<Card>,
+    candidates: Line<Kept>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Leader {
     caller: Caller,
     epoch: u64,
-    card: Card,
+    value: Kept,
 }
-
-/// The value of a candidate, as the bytes that it travels as.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Card(Bytes);
 
 static INTERFACE: LazyLock<Interface> = LazyLock::new(|| Interface {
     class: CLASS.into(),
@@ -82,23 +78,23 @@ impl Election {
         given: &Given<'_>,
         context: &mut Context<'_>,
     ) -> Result<Reply, Exception> {
-        let card = Card::of(given.value(0))?;
+        let value = Kept::of(given.value(0).unwrap_or(&Value::None))?;
         let patience = Patience::of_wait(given, 1)?;
         match &mut self.leader {
             None => {
-                let epoch = self.lead(context.caller, card, context);
+                let epoch = self.lead(context.caller, value, context);
                 Ok(Reply::Value(epoch.into()))
             }
             Some(leader) if leader.caller == context.caller => {
-                leader.proclaim(card, context);
+                leader.proclaim(value, context);
                 Ok(Reply::Value(leader.epoch.into()))
             }
-            Some(_) => Ok(patience.wait(context, || self.candidates.join(card, context))),
+            Some(_) => Ok(patience.wait(context, || self.candidates.join(value, context))),
         }
     }
 
-    fn lead(&mut self, caller: Caller, card: Card, context: &mut Context<'_>) -> u64 {
-        let leader = Leader { caller, epoch: context.token(), card };
+    fn lead(&mut self, caller: Caller, value: Kept, context: &mut Context<'_>) -> u64 {
+        let leader = Leader { caller, epoch: context.token(), value };
         context.hold(caller.session);
         leader.tell(context);
         self.leader.insert(leader).epoch
@@ -128,32 +124,16 @@ impl Election {
 }
 
 impl Leader {
-    fn proclaim(&mut self, card: Card, context: &mut Context<'_>) {
-        if self.card != card {
-            self.card = card;
+    fn proclaim(&mut self, value: Kept, context: &mut Context<'_>) {
+        if self.value != value {
+            self.value = value;
             self.tell(context);
         }
     }
 
     fn tell(&self, context: &mut Context<'_>) {
-        let change = vec!["lead".into(), self.card.value(), self.epoch.into()];
+        let change = vec!["lead".into(), self.value.value(), self.epoch.into()];
         context.tell(Value::Tuple(change));
-    }
-}
-
-impl Card {
-    /// # Errors
-    /// The `ValueError` of a value that could not be told to others within a list.
-    fn of(value: Option<&Value>) -> Result<Self, Exception> {
-        let error = |error: ValueError| Exception::builtin("ValueError", error.to_string());
-        let value = value.cloned().unwrap_or(Value::None);
-        let bytes = value.encode().map_err(error)?;
-        Value::List(vec![Value::List(vec![value])]).encode().map_err(error)?;
-        Ok(Self(bytes))
-    }
-
-    fn value(&self) -> Value {
-        Value::decode(&self.0).unwrap_or(Value::None)
     }
 }
 
@@ -172,8 +152,8 @@ impl Object for Election {
         match method {
             "campaign" => return self.campaign(&given, context),
             "proclaim" => {
-                let card = Card::of(Some(given.required(0)))?;
-                self.leading(context)?.proclaim(card, context);
+                let value = Kept::of(given.required(0))?;
+                self.leading(context)?.proclaim(value, context);
             }
             "resign" => {
                 self.leading(context)?;
@@ -199,7 +179,7 @@ impl Object for Election {
         INTERFACE.given(method, arguments)?;
         let leader = self.leader.as_ref();
         Ok(match method {
-            "leader" => leader.map_or(Value::None, |leader| leader.card.value()),
+            "leader" => leader.map_or(Value::None, |leader| leader.value.value()),
             "epoch" => leader.map_or(Value::None, |leader| leader.epoch.into()),
             "candidates" => {
                 Value::List(self.candidates.iter().map(|waiter| waiter.wants.value()).collect())
@@ -230,7 +210,7 @@ impl Object for Election {
     fn describe(&self) -> Vec<(&'static str, Value)> {
         let mut said = vec![("candidates", Value::from(self.candidates.len()))];
         if let Some(leader) = &self.leader {
-            said.push(("leader", leader.card.value()));
+            said.push(("leader", leader.value.value()));
             said.push(("session", leader.caller.session.0.into()));
             said.push(("epoch", leader.epoch.into()));
         }

@@ -131,6 +131,8 @@ mod tests {
     fn who_waited_for_long_enough_never_gets_it() {
         let mut stage = Stage::new(Lock::default());
         stage.returns(caller(1), "acquire", vec![]);
+        let at_once = vec![Value::Bool(true), Value::Int(0)];
+        assert_eq!(stage.returns(caller(2), "acquire", at_once), Value::Bool(false));
         let patient = vec![Value::Bool(true), Value::Float(0.5)];
         let call = stage.waits(caller(2), "acquire", patient);
         stage.pass(499);

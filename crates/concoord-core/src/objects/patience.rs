@@ -23,6 +23,7 @@ impl Patience {
         let error = |words: &str| Err(Exception::builtin("ValueError", words));
         match (given.truth(at, true), given.seconds(at + 1)?) {
             (true, None | Some(Seconds::MinusOne | Seconds::Forever)) => Ok(Self::Forever),
+            (true, Some(Seconds::Ms(0))) => Ok(Self::None),
             (true, Some(Seconds::Ms(ms))) => Ok(Self::Ms(ms)),
             (_, Some(Seconds::Negative)) => error("timeout value must be positive"),
             (false, None | Some(Seconds::MinusOne)) => Ok(Self::None),

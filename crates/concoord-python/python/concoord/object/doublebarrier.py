@@ -1,0 +1,7 @@
+"""A double barrier."""
+
+from concoord._stock import local_class
+
+__all__ = ["DoubleBarrier"]
+
+DoubleBarrier = local_class(__name__, "DoubleBarrier")

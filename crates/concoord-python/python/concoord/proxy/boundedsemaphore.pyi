@@ -1,0 +1,18 @@
+from concoord import Proxy
+
+__all__ = ["BoundedSemaphore"]
+
+class BoundedSemaphore(Proxy):
+    """So many permits and never more; those that a session holds come back when it ends."""
+
+    def __concoordinit__(self, value: int = 1, count: int | None = None) -> None:
+        """Start anew, with `value` permits, which may also be given as `count`.
+
+        Send all who wait away.
+        """
+    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
+        """Wait for a permit, but for `timeout` seconds at most. Return whether one was got."""
+    def release(self, n: int = 1) -> None:
+        """Give back `n` permits; raise ValueError where fewer are held."""
+    def getvalue(self) -> int:
+        """Return how many permits nobody holds."""
