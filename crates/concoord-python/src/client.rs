@@ -1,15 +1,17 @@
 //! The client behind a proxy: converts, lets go of the interpreter, calls, raises.
 
 use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use concoord::{
-    Arguments, Error, Guard, Health, Manner, ObjectName, Options, Refusal, State, Undo,
+    Arguments, Error, Gathered, Guard, Health, Manner, ObjectName, Options, Refusal, State, Undo,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::interface::{self, InterfaceTuple};
 use crate::value::{arguments_from_python, raise, to_python};
@@ -64,6 +66,63 @@ impl Client {
             (undo_of(py, proxy.as_ref())?, ObjectName { class, name: name.into() });
         let (guard, thread, client) = (None, None, Arc::new(client));
         Ok(Self { client, bootstrap, timeout, object, guard, thread, undo, proxy })
+    }
+
+    /// Connects when it is first called, and so waits for nobody here.
+    #[staticmethod]
+    #[pyo3(signature = (bootstrap, timeout, proxy, name="", /))]
+    fn lazy(
+        py: Python<'_>,
+        bootstrap: String,
+        timeout: f64,
+        proxy: Py<PyType>,
+        name: &str,
+    ) -> PyResult<Self> {
+        if timeout.is_nan() || timeout <= 0.0 {
+            return Err(PyValueError::new_err("the timeout must be more than 0 seconds"));
+        }
+        let class = class_of(py, Some(&proxy))?;
+        let options = Options {
+            timeout: Duration::from_secs_f64(timeout.min(TIMEOUT_SECONDS_MAX)),
+            class: Some(class.clone()).filter(|class| !class.is_empty()),
+            ..Options::default()
+        };
+        let client = concoord::Client::lazy(&bootstrap, options);
+        let client = Arc::new(client.map_err(|error| to_exception(py, &error))?);
+        let (undo, object) = (undo_of(py, Some(&proxy))?, ObjectName { class, name: name.into() });
+        let (guard, thread, proxy) = (None, None, Some(proxy));
+        Ok(Self { client, bootstrap, timeout, object, guard, thread, undo, proxy })
+    }
+
+    /// Makes calls, all of which are written together, and waits for none: each is its number,
+    /// method, arguments and keyword arguments. What comes of them is gathered.
+    #[pyo3(signature = (gather, thread, calls, /))]
+    fn start(
+        &self,
+        py: Python<'_>,
+        gather: &Gather,
+        thread: Option<u64>,
+        calls: Vec<(u64, Bound<'_, PyString>, Bound<'_, PyTuple>, Option<Bound<'_, PyDict>>)>,
+    ) -> PyResult<Vec<Started>> {
+        let mut made = Vec::with_capacity(calls.len());
+        for (number, method, args, kwargs) in &calls {
+            let name = |index| self.argument_name(method, index);
+            let arguments = arguments_from_python(args, kwargs.as_ref(), name);
+            let method = method.to_str()?;
+            let mut manner = self.manner(method);
+            manner.thread = thread.map(|thread| THREADS_MAX | thread).or(manner.thread);
+            made.push((*number, manner, method, arguments.map_err(|error| error.raise(py))?));
+        }
+        let timeout = Duration::from_secs_f64(self.timeout.min(TIMEOUT_SECONDS_MAX));
+        let started = py.detach(|| self.client.start_gathered(&made, timeout, &gather.0.gathered));
+        let started = started.map_err(|error| to_exception(py, &error))?;
+        Ok(started.into_iter().map(Started).collect())
+    }
+
+    /// Gives a started call up: one that waits ends, and never gets what it waited for.
+    #[pyo3(signature = (started, /))]
+    fn give_up(&self, py: Python<'_>, started: &Started) {
+        py.detach(|| self.client.give_up(started.0));
     }
 
     /// Another object, called by the same session.
@@ -138,6 +197,54 @@ impl Client {
     /// Ends the session, for all that share it.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.client.close());
+    }
+}
+
+/// A call that was started.
+#[pyclass(frozen, module = "concoord._concoord")]
+pub(crate) struct Started(concoord::Started);
+
+/// What came of calls that no thread waits for, with a descriptor that can be read when there is
+/// something.
+#[pyclass(frozen, module = "concoord._concoord")]
+pub(crate) struct Gather(Inner);
+
+struct Inner {
+    gathered: Arc<Gathered>,
+    event: Arc<OwnedFd>,
+}
+
+#[pymethods]
+impl Gather {
+    #[new]
+    fn new() -> PyResult<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let event = Arc::new(eventfd(0, flags).map_err(std::io::Error::from)?);
+        let woken = Arc::clone(&event);
+        let wake = move || {
+            // It can only fail where nobody has looked for as often as a u64 counts.
+            rustix::io::write(&*woken, &1_u64.to_ne_bytes()).ok();
+        };
+        Ok(Self(Inner { gathered: Arc::new(Gathered::new(Box::new(wake))), event }))
+    }
+
+    /// The descriptor.
+    fn fileno(&self) -> i32 {
+        self.0.event.as_raw_fd()
+    }
+
+    /// What there is: for each call its number, whether it raised, and what.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Vec<(u64, bool, Bound<'py, PyAny>)>> {
+        // Before the look: what comes after it wakes again.
+        rustix::io::read(&*self.0.event, &mut [0; 8]).ok();
+        let taken = self.0.gathered.take().into_iter().map(|(number, result)| match result {
+            Ok(value) => to_python(py, &value).map(|value| (number, false, value)),
+            Err(error) => {
+                let error = to_exception(py, &error).into_value(py).into_bound(py);
+                Ok((number, true, error.into_any()))
+            }
+        });
+        taken.collect()
     }
 }
 

@@ -25,7 +25,7 @@ mod _concoord {
     #[pymodule_export]
     use super::cli::run;
     #[pymodule_export]
-    use super::client::Client;
+    use super::client::{Client, Gather, Started};
     #[pymodule_export]
     use super::object::{LocalObject, stock_interface};
     #[pymodule_export]

@@ -69,7 +69,7 @@ static INTERFACE: LazyLock<Interface> = LazyLock::new(|| Interface {
         Method::new("notifyAll", "Wake all that wait, by the name of 2012."),
         Method::new("locked", "Return whether somebody holds the lock.").returns("bool").reads(),
         Method::new(
-            "token",
+            "gettoken",
             "Return the fencing token of who holds the lock; None if nobody does.",
         )
         .returns("int | None")
@@ -201,7 +201,7 @@ impl Object for Condition {
         let state = if holder.is_some() { "locked" } else { "unlocked" };
         Ok(match method {
             "locked" => holder.is_some().into(),
-            "token" => holder.map_or(Value::None, |holder| holder.token.into()),
+            "gettoken" => holder.map_or(Value::None, |holder| holder.token.into()),
             _ => Value::Str(format!("<DCondition {state} waiting={}>", self.sleeping.len())),
         })
     }

@@ -1,9 +1,12 @@
+from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypeAlias, final
 
 __all__ = [
     "SPECIAL_METHODS",
     "Client",
+    "Gather",
     "LocalObject",
+    "Started",
     "Worker",
     "__version__",
     "decode",
@@ -75,10 +78,38 @@ class Client:
         """Seconds that a call may take."""
     def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the object. An argument that is `...` is left to its default there."""
+    @staticmethod
+    def lazy(bootstrap: str, timeout: float, proxy: type, name: str = "", /) -> Client:
+        """Connect when it is first called."""
+    def start(
+        self,
+        gather: Gather,
+        thread: int | None,
+        calls: Sequence[tuple[int, str, tuple[Any, ...], dict[str, Any] | None]],
+        /,
+    ) -> list[Started]:
+        """Make calls, and wait for none."""
+    def give_up(self, started: Started, /) -> None:
+        """Give a started call up."""
     def interface(self) -> _Interface:
         """Ask what the object offers."""
     def close(self) -> None:
         """End the session, for all that share it."""
+
+@final
+class Started:
+    """A call that was started."""
+
+@final
+class Gather:
+    """What came of calls that no thread waits for."""
+
+    def __new__(cls) -> Gather:
+        """Gather nothing yet."""
+    def fileno(self) -> int:
+        """Give the descriptor that can be read when there is something."""
+    def take(self) -> list[tuple[int, bool, Any]]:
+        """Take what there is: for each call its number, whether it raised, and what."""
 
 @final
 class LocalObject:

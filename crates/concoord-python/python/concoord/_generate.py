@@ -12,14 +12,18 @@ import typing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from concoord._interface import Interface, interface_of
+from concoord._interface import Interface, Method, interface_of
 from concoord._load import LoadError, load_class
 from concoord._source import Style, class_name, class_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-OFFERED = frozenset({"Any", "Proxy"})
+BASES = {0: "Proxy", 1: "Proxy", 2: "BatchProxy", 3: "AsyncProxy"}
+"""What a proxy is one of, by the number that `-p` gives. Any `Proxy` may block, as the original's
+of kind 1 did."""
+
+OFFERED = frozenset({"Any", "Future", *BASES.values()})
 """Names that a stub has for itself."""
 
 
@@ -40,6 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="OBJECTNAME",
         help="client object dotted name: module.Class",
     )
+    parser.add_argument(
+        "-p",
+        "--proxytype",
+        type=int,
+        choices=sorted(BASES),
+        default=0,
+        help="0 or 1: a call waits for its result; 2: calls are kept back to travel together; "
+        "3: each call returns a future",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="say what is done")
     options = parser.parse_args(arguments)
     say = print if options.verbose else lambda *_: None
@@ -50,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for method in interface.methods:
             say(f"  {method.name}{' (read-only)' if method.read_only else ''}")
         say("Creating the proxy")
-        path = write(cls, interface)
+        path = write(cls, interface, BASES[options.proxytype])
     except (LoadError, GenerateError) as error:
         print(f"concoord object: {error}", file=sys.stderr)  # noqa: T201
         return 4 if isinstance(error, LoadError) else 1
@@ -58,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write(cls: type, interface: Interface) -> Path:
+def write(cls: type, interface: Interface, base: str = "Proxy") -> Path:
     """Write the proxy and its stub; returns the path of the proxy."""
     try:
         source = Path(inspect.getfile(cls))
@@ -67,31 +80,38 @@ def write(cls: type, interface: Interface) -> Path:
         raise GenerateError(message) from error
     path = source.with_name(f"{source.stem}proxy.py")
     try:
-        _replace(path, proxy_source(interface))
-        _replace(path.with_suffix(".pyi"), stub_source(cls, interface))
+        _replace(path, proxy_source(interface, base))
+        _replace(path.with_suffix(".pyi"), stub_source(cls, interface, base))
     except OSError as error:
         message = f"can't write {error.filename or path}: {error.strerror}"
         raise GenerateError(message) from error
     return path
 
 
-def proxy_source(interface: Interface) -> str:
+def proxy_source(interface: Interface, base: str = "Proxy") -> str:
     """Write the module of a proxy."""
     return (
         f'"""A proxy of {interface.name}, written by `concoord object -o {interface.name}`."""\n\n'
         "from __future__ import annotations\n\n"
-        "from concoord import Proxy\n\n\n" + class_source(interface, Style(False, "Proxy"))
+        f"from concoord import {base}\n\n\n" + class_source(interface, Style(False, base))
     )
 
 
-def stub_source(cls: type, interface: Interface) -> str:
+def stub_source(cls: type, interface: Interface, base: str = "Proxy") -> str:
     """Write what type checkers are to see of it."""
     imports = _Imports(cls)
     typed = imports.known(interface)
-    lines = sorted({"from typing import Any", *imports.lines})
-    return "\n".join([*lines, "", "from concoord import Proxy", "", ""]) + class_source(
-        typed, Style(True, "Proxy")
+    lines = {"from typing import Any", *imports.lines}
+    if base != "Proxy":
+        lines.add("from concurrent.futures import Future")
+        typed = typed._replace(methods=[_of_future(method) for method in typed.methods])
+    return "\n".join([*sorted(lines), "", f"from concoord import {base}", "", ""]) + class_source(
+        typed, Style(True, base)
     )
+
+
+def _of_future(method: Method) -> Method:
+    return method._replace(returns=f"Future[{method.returns or 'Any'}]")
 
 
 class _Imports:

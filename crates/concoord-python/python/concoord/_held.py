@@ -20,6 +20,13 @@ LOOK_SECONDS = 0.1
 """How often it is looked whether something is lost, where somebody asked to be told."""
 
 
+RENEWS: dict[str, tuple[str | None, str | None]] = {
+    "wait": ("gettoken", None),
+    "downgrade": (None, "release_read"),
+}
+"""What holds under another token afterwards: what tells it, and what gives it back from then on."""
+
+
 class Hold(NamedTuple):
     """Something that a thread got."""
 
@@ -53,7 +60,10 @@ class Holds:
             return self._give_back(method, args, kwargs)
         self.check()
         if method not in self._ways:
-            return self._client.call(method, *args, **kwargs)
+            result = self._client.call(method, *args, **kwargs)
+            if method in RENEWS:
+                self._renew(method, result)
+            return result
         losses = self._client.health()[3]
         token = self._client.call(method, *args, **kwargs)
         if token is False or token is None:
@@ -64,6 +74,20 @@ class Holds:
             self.lost_event.clear()
         self.look()
         return True
+
+    def _renew(self, method: str, result: Any) -> None:
+        """Keep the token that a call gave in place of another one."""
+        thread = threading.get_ident()
+        hold = self._last(lambda hold: hold.thread == thread)
+        if hold is None:
+            return
+        asks, gives_back = RENEWS[method]
+        token = result if asks is None else self._client.call(asks)
+        if token is not None:
+            with self._lock:
+                at = self._holds.index(hold)
+                back = gives_back or hold.gives_back
+                self._holds[at] = hold._replace(token=token, gives_back=back)
 
     def token(self) -> int:
         """Give the token of what this thread got last; raises what says that it has nothing."""

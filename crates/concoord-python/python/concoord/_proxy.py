@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from concoord._interface import Interface
+    from concoord._later import Batch
 
 __all__ = ["Proxy", "ProxyType", "Session", "close", "connect", "proxy_for"]
 
@@ -98,6 +99,21 @@ class Proxy:
         """
         client = self._client.called_by(next(_WATCHERS))
         return _changes(client, client.call(_WATCH))
+
+    def batch(self) -> Batch:
+        """Gather the calls that this thread makes within a `with`; they travel together.
+
+        >>> with counter.batch() as batch:
+        ...     counter.increment()
+        ...     counter.getvalue()
+        >>> batch.results
+        [None, 1]
+
+        If the object's class has a `batch` of its own, this is `concoord.batch(proxy)`.
+        """
+        from concoord._later import Batch
+
+        return Batch(self)
 
     def close(self) -> None:
         """End the session: what the object holds for it is released at once.
@@ -254,3 +270,11 @@ def argument_name(proxy: type, method: str, index: int) -> str | None:
         return None
     name: str = code.co_varnames[index + 1]
     return name
+
+
+def batch(proxy: object) -> Batch:
+    """Gather the calls of a proxy, also of one whose object has a `batch` of its own."""
+    if not isinstance(proxy, Proxy):
+        message = f"a proxy is expected, not {type(proxy).__name__}"
+        raise TypeError(message)
+    return Proxy.batch(proxy)

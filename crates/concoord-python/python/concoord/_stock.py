@@ -15,6 +15,7 @@ WAYS = {
     "Semaphore": {"acquire": "release"},
     "BoundedSemaphore": {"acquire": "release"},
     "Condition": {"acquire": "release"},
+    "Election": {"campaign": "resign"},
     "ReadWriteLock": {"acquire_write": "release_write", "acquire_read": "release_read"},
 }
 """Of the classes that give tokens out, what does, and what takes them back; `with` is the first."""

@@ -12,6 +12,10 @@ pub(super) struct Options {
     /// Dotted name of the class
     #[arg(short, long, value_name = "OBJECTNAME")]
     objectname: String,
+    /// How it calls: 0 or 1 waits for each result, 2 keeps calls back to make many in one go,
+    /// 3 returns a future for each
+    #[arg(short, long, value_name = "KIND", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=3))]
+    proxytype: u8,
     /// Say what is done
     #[arg(short, long)]
     verbose: bool,
@@ -30,6 +34,7 @@ pub(super) fn run(options: &Options, installed: Option<PathBuf>) -> Result<(), F
     }
     let mut command = Command::new(&python);
     command.args(["-m", GENERATE, "-o", &options.objectname]);
+    command.args(["-p", &options.proxytype.to_string()]);
     if options.verbose {
         command.arg("-v");
     }

@@ -66,12 +66,12 @@ fn all_levels_are_given_up_and_come_back() {
     stage.returns(caller(2), "notify", vec![]);
     stage.returns(caller(2), "release", vec![]);
     assert_eq!(stage.end_of(call), Some(&YES));
-    let Value::Int(after) = stage.returns(caller(3), "token", vec![]) else { panic!() };
+    let Value::Int(after) = stage.returns(caller(3), "gettoken", vec![]) else { panic!() };
     assert!(Value::Int(after) != before && stage.object.guards(after as u64));
     stage.returns(caller(1), "release", vec![]);
     assert_eq!(stage.returns(caller(3), "locked", vec![]), Value::Bool(true));
     stage.returns(caller(1), "release", vec![]);
-    assert_eq!(stage.returns(caller(3), "token", vec![]), Value::None);
+    assert_eq!(stage.returns(caller(3), "gettoken", vec![]), Value::None);
 }
 
 #[test]

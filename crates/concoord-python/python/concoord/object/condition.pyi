@@ -1,3 +1,5 @@
+from types import TracebackType
+
 __all__ = ["Condition"]
 
 class Condition:
@@ -10,7 +12,7 @@ class Condition:
         Send all away who wait for the lock, and raise RuntimeError where one waits to be notified.
         The lock is always the condition's own: `lock` must be None.
         """
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> int:
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Wait for the lock that the caller may hold already.
 
         Give up after `timeout` seconds unless that is -1. Return the fencing token, or False
@@ -32,5 +34,14 @@ class Condition:
         """Wake all that wait, by the name of 2012."""
     def locked(self) -> bool:
         """Return whether somebody holds the lock."""
-    def token(self) -> int | None:
+    def gettoken(self) -> int | None:
         """Return the fencing token of who holds the lock; None if nobody does."""
+    def __enter__(self) -> bool:
+        """Acquire."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Release."""

@@ -1,3 +1,4 @@
+from types import TracebackType
 from typing import Any
 
 __all__ = ["Election"]
@@ -8,7 +9,7 @@ class Election:
     def __init__(self) -> None: ...
     def __concoordinit__(self) -> None:
         """Have nobody lead, and send all candidates away."""
-    def campaign(self, value: object = None, timeout: float | None = None) -> int:
+    def campaign(self, value: object = None, timeout: float | None = None) -> bool:
         """Wait to lead, but for `timeout` seconds at most; `value` is what others see.
 
         Return the epoch, a fencing token, or False. Who leads goes on, with the new value.
@@ -23,3 +24,12 @@ class Election:
         """Return the epoch of who leads; None if nobody does."""
     def candidates(self) -> list[Any]:
         """Return the values of those who wait to lead, in order."""
+    def __enter__(self) -> bool:
+        """Acquire."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Release."""

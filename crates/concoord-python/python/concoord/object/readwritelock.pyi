@@ -1,3 +1,5 @@
+from types import TracebackType
+
 __all__ = ["ReadWriteLock"]
 
 class ReadWriteLock:
@@ -6,13 +8,13 @@ class ReadWriteLock:
     def __init__(self) -> None: ...
     def __concoordinit__(self) -> None:
         """Release it and send all who wait away."""
-    def acquire_read(self, blocking: bool = True, timeout: float = -1) -> int:
+    def acquire_read(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Wait for the lock to read.
 
         Give up after `timeout` seconds unless that is -1. Return the fencing token, or False
         without it.
         """
-    def acquire_write(self, blocking: bool = True, timeout: float = -1) -> int:
+    def acquire_write(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Wait for the lock to write.
 
         Give up after `timeout` seconds unless that is -1. Return the fencing token, or False
@@ -31,3 +33,12 @@ class ReadWriteLock:
         """Return how many hold it to read."""
     def locked(self) -> bool:
         """Return whether somebody holds it to write."""
+    def __enter__(self) -> bool:
+        """Acquire."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Release."""

@@ -1,3 +1,5 @@
+from types import TracebackType
+
 __all__ = ["RLock"]
 
 class RLock:
@@ -6,7 +8,7 @@ class RLock:
     def __init__(self) -> None: ...
     def __concoordinit__(self) -> None:
         """Release it and send all who wait away."""
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> int:
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Wait for the lock that the caller may hold already.
 
         Give up after `timeout` seconds unless that is -1. Return the fencing token, or False
@@ -19,3 +21,12 @@ class RLock:
         """
     def locked(self) -> bool:
         """Return whether somebody holds it."""
+    def __enter__(self) -> bool:
+        """Acquire."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Release."""

@@ -1,3 +1,5 @@
+from types import TracebackType
+
 __all__ = ["Semaphore"]
 
 class Semaphore:
@@ -9,7 +11,7 @@ class Semaphore:
 
         Send all who wait away.
         """
-    def acquire(self, blocking: bool = True, timeout: float | None = None) -> int:
+    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Wait for a permit, but for `timeout` seconds at most.
 
         Return its fencing token, or False without one.
@@ -18,3 +20,12 @@ class Semaphore:
         """Give back `n` permits, or make new ones where none are held."""
     def getvalue(self) -> int:
         """Return how many permits nobody holds."""
+    def __enter__(self) -> bool:
+        """Acquire."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Release."""

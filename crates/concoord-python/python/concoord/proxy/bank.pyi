@@ -9,7 +9,7 @@ class Bank(Proxy):
         """Start anew, without accounts."""
     def open(self, accntno: object) -> bool:
         """Open an account with balance 0.0; return False if it is open already."""
-    def close(self, accntno: object) -> bool:
+    def close(self, accntno: object) -> bool:  # type: ignore[override]
         """Close an account and return True; raise KeyError if there is none."""
     def deposit(self, accntno: object, amount: float) -> float:
         """Add `amount` to an account and return its balance."""

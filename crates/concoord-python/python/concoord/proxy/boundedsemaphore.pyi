@@ -1,8 +1,8 @@
-from concoord import Proxy
+from concoord._held import Holder
 
 __all__ = ["BoundedSemaphore"]
 
-class BoundedSemaphore(Proxy):
+class BoundedSemaphore(Holder):
     """So many permits and never more; those that a session holds come back when it ends."""
 
     def __concoordinit__(self, value: int = 1, count: int | None = None) -> None:

@@ -1,11 +1,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from concoord import Proxy
+from concoord._held import Holder
 
 __all__ = ["Condition"]
 
-class Condition(Proxy):
+class Condition(Holder):
     """A condition with a lock of its own, which its holder may acquire again."""
 
     def __concoordinit__(self, lock: None = None) -> None:
@@ -41,5 +41,5 @@ class Condition(Proxy):
         """Wake all that wait, by the name of 2012."""
     def locked(self) -> bool:
         """Return whether somebody holds the lock."""
-    def token(self) -> int | None:
+    def gettoken(self) -> int | None:
         """Return the fencing token of who holds the lock; None if nobody does."""

@@ -1,10 +1,10 @@
 from typing import Any
 
-from concoord import Proxy
+from concoord._held import Holder
 
 __all__ = ["Election"]
 
-class Election(Proxy):
+class Election(Holder):
     """Who leads: one candidate at a time, in the order of coming."""
 
     def __concoordinit__(self) -> None:

@@ -1,8 +1,8 @@
-from concoord import Proxy
+from concoord._held import Holder
 
 __all__ = ["ReadWriteLock"]
 
-class ReadWriteLock(Proxy):
+class ReadWriteLock(Holder):
     """A lock that many hold to read, or one to write; fair to both."""
 
     def __concoordinit__(self) -> None:

@@ -1,8 +1,8 @@
-from concoord import Proxy
+from concoord._held import Holder
 
 __all__ = ["RLock"]
 
-class RLock(Proxy):
+class RLock(Holder):
     """A lock that its holder may acquire again, released when the session of its holder ends."""
 
     def __concoordinit__(self) -> None:

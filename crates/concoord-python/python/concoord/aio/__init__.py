@@ -1,0 +1,288 @@
+"""The proxies for asyncio: `await` each call.
+
+>>> from concoord.aio import Counter, Lock
+>>> async def work():
+...     async with Lock("127.0.0.1:14000", name="deploy") as token:
+...         hits = Counter("127.0.0.1:14000", name="hits")
+...         await hits.increment()
+
+Each ready-made class is here under its own name; `proxy_for` makes the proxy of any other class. A
+caller is a task: what one acquires another one does not hold. A task that is cancelled while its
+call waits waits no more, and gives back what it got too late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import itertools
+import weakref
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from concoord._concoord import Client, Gather, stock_interface
+from concoord._interface import interface_of, told
+from concoord._proxy import class_from
+from concoord._stock import WAYS
+from concoord.exception import FenceError, LockLost, SessionExpiredError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from concoord._concoord import Started
+
+__all__ = ["Holder", "Proxy", "proxy_for"]
+
+
+class Loop:
+    """What came of calls, for one event loop."""
+
+    _all: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Loop]] = (
+        weakref.WeakKeyDictionary()
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the loop look when there is something: once for all that has come."""
+        self.gather = Gather()
+        self._futures: dict[int, asyncio.Future[Any]] = {}
+        self._numbers = itertools.count(1)
+        loop.add_reader(self.gather.fileno(), self._take)
+
+    @classmethod
+    def running(cls) -> Loop:
+        """Give that of the running loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in cls._all:
+            cls._all[loop] = cls(loop)
+        return cls._all[loop]
+
+    def begin(self) -> tuple[int, asyncio.Future[Any]]:
+        """Give a number out, and what will come of it."""
+        number = next(self._numbers)
+        future = asyncio.get_running_loop().create_future()
+        self._futures[number] = future
+        return number, future
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for that any more."""
+        self._futures.pop(number, None)
+
+    def _take(self) -> None:
+        for number, raised, what in self.gather.take():
+            future = self._futures.pop(number, None)
+            if future is None or future.done():
+                continue
+            if raised:
+                future.set_exception(what)
+            else:
+                future.set_result(what)
+
+
+_tasks: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+_callers = itertools.count(1)
+
+
+def _caller() -> int:
+    """Give the number of the running task, as objects see it."""
+    task = asyncio.current_task()
+    if task not in _tasks:
+        _tasks[task] = next(_callers)
+    return _tasks[task]
+
+
+async def call(client: Client, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call an object, without a thread that waits."""
+    loop = Loop.running()
+    number, future = loop.begin()
+    started: list[Started] = []
+    try:
+        started = client.start(loop.gather, _caller(), [(number, method, args, kwargs or None)])
+        return await future
+    except BaseException:
+        loop.forget(number)
+        for each in started:
+            client.give_up(each)
+        raise
+
+
+class Proxy:
+    """An object on replicas, each of whose methods is awaited."""
+
+    __slots__ = ("__weakref__", "_client")
+
+    _class: ClassVar[str] = ""
+
+    def __init__(
+        self, bootstrap: str = "", timeout: float = 60, name: str = "", session: Any = None
+    ) -> None:
+        """Name the replicas; they are connected to by the first call.
+
+        `session` is another proxy of this module, whose session this one shares.
+        """
+        if session is None:
+            self._client = Client.lazy(bootstrap, timeout, type(self), name)
+        else:
+            self._client = session._client.object(type(self), name)  # noqa: SLF001 - one of ours
+
+    def _call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        return call(self._client, method, args, kwargs)
+
+    def guarded_by(self, holder: Holder) -> Self:
+        """Give a proxy whose calls run only while this task holds what it holds now."""
+        made = type(self).__new__(type(self))
+        made._client = self._client.guarded(holder._client, holder.token)  # noqa: SLF001 - ours
+        return made
+
+    @property
+    def state(self) -> str:
+        """How the session is: `connected`, `reconnecting`, `doubtful`, or `none`."""
+        return self._client.health()[0]
+
+    async def close(self) -> None:
+        """End the session: what is held is released."""
+        await asyncio.get_running_loop().run_in_executor(None, self._client.close)
+
+    async def __aenter__(self) -> Any:
+        """Use the proxy for the length of an `async with`."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the session."""
+        await self.close()
+
+    def __repr__(self) -> str:
+        """Say what is called where."""
+        return f"<{type(self).__name__} at {self._client.bootstrap}>"
+
+
+class Hold(NamedTuple):
+    """Something that a task got."""
+
+    token: int
+    gives_back: str
+    caller: int
+    losses: int
+
+
+class Holder(Proxy):
+    """A proxy of something that is acquired and released, by tasks."""
+
+    __slots__ = ("_holds",)
+
+    _ways: ClassVar[dict[str, str]] = {}
+
+    def __init__(
+        self, bootstrap: str = "", timeout: float = 60, name: str = "", session: Any = None
+    ) -> None:
+        """Name the replicas, as `Proxy` does."""
+        super().__init__(bootstrap, timeout, name, session)
+        self._holds: list[Hold] = []
+
+    def _call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        if method in self._ways:
+            return self._get(method, args, kwargs)
+        if method in self._ways.values():
+            return self._give_back(method, args, kwargs)
+        return super()._call(method, *args, **kwargs)
+
+    async def _get(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        self._check()
+        losses = self._client.health()[3]
+        token = await call(self._client, method, args, kwargs)
+        if token is False or token is None:
+            return False
+        self._holds.append(Hold(token, self._ways[method], _caller(), losses))
+        return True
+
+    async def _give_back(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._check()
+        hold = self._mine() or next(iter(self._holds), None)
+        if hold is None:
+            return await call(self._client, method, args, kwargs)
+        # Under its token: what somebody got after the end of our session is never given back.
+        client = self._client.guarded(self._client, hold.token)
+        self._holds.remove(hold)
+        try:
+            return await call(client, method, args, kwargs)
+        except (FenceError, SessionExpiredError) as error:
+            raise _lost(hold) from error
+
+    def _mine(self) -> Hold | None:
+        caller = _caller()
+        return next((hold for hold in reversed(self._holds) if hold.caller == caller), None)
+
+    def _check(self) -> None:
+        hold = self._mine()
+        if hold is not None and self._client.health()[3] != hold.losses:
+            self._holds.remove(hold)
+            raise _lost(hold)
+
+    @property
+    def token(self) -> int:
+        """The fencing token of what this task holds."""
+        self._check()
+        hold = self._mine()
+        if hold is None:
+            message = "this task holds nothing that has a token"
+            raise RuntimeError(message)
+        return hold.token
+
+    @property
+    def lost(self) -> bool:
+        """Whether anything held is lost, or may be: the cluster has not answered for so long."""
+        state, _, _, losses = self._client.health()
+        return bool(self._holds) and (
+            state == "doubtful" or any(hold.losses != losses for hold in self._holds)
+        )
+
+    async def __aenter__(self) -> int:
+        """Acquire; gives the token."""
+        await self._call(next(iter(self._ways)))
+        return self.token
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Release. Raises `LockLost` if it was lost meanwhile."""
+        await self._call(next(iter(self._ways.values())))
+
+
+def _lost(hold: Hold) -> LockLost:
+    message = (
+        f"the session ended that held this, under token {hold.token}: others may hold it by now"
+    )
+    return LockLost(message)
+
+
+def proxy_for(cls: type) -> Any:
+    """Make the proxy class of a class, whose methods are awaited."""
+    return class_from(interface_of(cls), Proxy, __name__)
+
+
+def __getattr__(name: str) -> Any:
+    """Make the proxy of a ready-made class when it is first asked for."""
+    module = f"concoord.object.{name.lower()}"
+    if not name[:1].isupper():
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    try:
+        importlib.import_module(module)
+        interface = told(stock_interface(f"{module}.{name}"))
+    except (ImportError, LookupError) as error:
+        message = f"{name} does not come with concoord"
+        raise AttributeError(message) from error
+    base: type = Proxy
+    if name in WAYS:
+        base = type("Holder", (Holder,), {"__slots__": (), "_ways": WAYS[name]})
+    made = class_from(interface, base, __name__)
+    globals()[name] = made
+    return made
