@@ -45,12 +45,11 @@ struct Now {
 }
 
 impl Now {
-    /// Python's clocks, since those are the entry's where the object is part of a replicated one.
+    /// Python's clock, since that is the entry's where the object is part of a replicated one. For
+    /// deadlines too: what is due is part of the object's state, and goes where that goes.
     fn of(py: Python<'_>) -> PyResult<Self> {
-        let time = py.import("time")?;
-        let ms =
-            |clock: &str| Ok::<u64, PyErr>(time.call_method0(clock)?.extract::<u64>()? / 1_000_000);
-        Ok(Self { time_ms: ms("time_ns")?, clock_ms: ms("monotonic_ns")? })
+        let ms = py.import("time")?.call_method0("time_ns")?.extract::<u64>()? / 1_000_000;
+        Ok(Self { time_ms: ms, clock_ms: ms })
     }
 }
 
@@ -94,16 +93,15 @@ impl State {
         made
     }
 
-    /// The object, its steps, and its bells as how long they have to ring yet.
-    fn snapshot(&self, now: Now) -> Vec<u8> {
-        let left = |at: &u64| at.saturating_sub(now.clock_ms);
-        let bells = self.bells.iter().map(|(bell, at)| ((*bell).into(), left(at).into()));
+    /// The object, its steps and its bells.
+    fn snapshot(&self) -> Vec<u8> {
+        let bells = self.bells.iter().map(|(bell, at)| ((*bell).into(), (*at).into()));
         let object = Value::Bytes(self.object.snapshot());
         let all = Value::List(vec![self.index.into(), Value::Map(bells.collect()), object]);
         all.encode().expect("it is not deep").to_vec()
     }
 
-    fn restore(&mut self, now: Now, snapshot: &[u8]) -> Result<(), String> {
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
         let number = |value: Value| {
             let Value::Int(int) = value else { return None };
             u64::try_from(int).ok()
@@ -116,8 +114,7 @@ impl State {
             return Err(wrong());
         };
         let index = number(index).ok_or_else(wrong)?;
-        let at = |left: u64| now.clock_ms.saturating_add(left);
-        let bells = bells.into_iter().map(|(bell, left)| Some((number(bell)?, at(number(left)?))));
+        let bells = bells.into_iter().map(|(bell, at)| Some((number(bell)?, number(at)?)));
         let bells = bells.collect::<Option<_>>().ok_or_else(wrong)?;
         self.object.restore(&object)?;
         (self.index, self.bells) = (index, bells);
@@ -209,16 +206,14 @@ impl LocalObject {
     }
 
     /// Returns the whole state.
-    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let now = Now::of(py)?;
-        Ok(PyBytes::new(py, &self.with(|state| state.snapshot(now))))
+    fn snapshot<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.with(|state| state.snapshot()))
     }
 
     /// Becomes what `snapshot` returned.
     #[pyo3(signature = (snapshot, /))]
-    fn restore(&self, py: Python<'_>, snapshot: &[u8]) -> PyResult<()> {
-        let now = Now::of(py)?;
-        self.with(|state| state.restore(now, snapshot)).map_err(PyValueError::new_err)
+    fn restore(&self, snapshot: &[u8]) -> PyResult<()> {
+        self.with(|state| state.restore(snapshot)).map_err(PyValueError::new_err)
     }
 }
 
