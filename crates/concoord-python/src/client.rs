@@ -16,6 +16,9 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::interface::{self, InterfaceTuple};
 use crate::value::{arguments_from_python, raise, to_python};
 
+/// A call's number, method, arguments and keyword arguments.
+type Asked<'py> = (u64, Bound<'py, PyString>, Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
+
 /// Longer than anybody waits, and short enough to be added to a clock.
 const TIMEOUT_SECONDS_MAX: f64 = 1e9;
 
@@ -102,7 +105,7 @@ impl Client {
         py: Python<'_>,
         gather: &Gather,
         thread: Option<u64>,
-        calls: Vec<(u64, Bound<'_, PyString>, Bound<'_, PyTuple>, Option<Bound<'_, PyDict>>)>,
+        calls: Vec<Asked<'_>>,
     ) -> PyResult<Vec<Started>> {
         let mut made = Vec::with_capacity(calls.len());
         for (number, method, args, kwargs) in &calls {

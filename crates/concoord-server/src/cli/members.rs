@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(who("00000000000000ff").unwrap(), Who::Id(ReplicaId(255)));
         let address = ([127, 0, 0, 1], 14001).into();
         assert_eq!(who("127.0.0.1:14001").unwrap(), Who::Address(address));
-        for text in ["", "no such host", "127.0.0.1:14000,127.0.0.1:14001", "zzzzzzzzzzzzzzzz"] {
+        for text in ["", "no such host", "127.0.0.1:14000,127.0.0.1:14001"] {
             assert_eq!(who(text).unwrap_err().exit, Exit::Usage, "{text}");
         }
     }

@@ -143,7 +143,7 @@ impl Fault {
             Self::Kill => kill(cluster, follower(cluster, random), hold),
             Self::KillLeader => kill(cluster, cluster.leader(), hold),
             Self::KillBeside | Self::Witness => {
-                kill(cluster, *random.choose(&cluster.hosts()), hold)
+                kill(cluster, *random.choose(&cluster.hosts()), hold);
             }
             Self::Stop => stop_each(cluster, random),
             Self::Pause => pause(cluster, follower(cluster, random), hold),

@@ -85,7 +85,8 @@ impl Kind {
 pub(crate) fn burden(kind: Kind, bootstrap: &str) {
     const CALLS: usize = 16;
     const BYTES: usize = 3 << 20;
-    let options = Options { class: Some(kind.class().into()), timeout: TIMEOUTS[0] };
+    let options =
+        Options { class: Some(kind.class().into()), timeout: TIMEOUTS[0], ..Options::default() };
     let client = Client::connect(bootstrap, options).expect("the majority serves");
     let positional = vec![Value::Bytes(vec![0; BYTES])];
     let arguments = Arguments { positional, keyword: vec![] };
@@ -327,7 +328,11 @@ impl<'a> Caller<'a> {
             client
         } else {
             let timeout = TIMEOUTS[self.nth % TIMEOUTS.len()];
-            let options = Options { class: Some(self.shared.kind.class().into()), timeout };
+            let options = Options {
+                class: Some(self.shared.kind.class().into()),
+                timeout,
+                ..Options::default()
+            };
             self.client.insert(Client::connect(&self.shared.bootstrap, options)?)
         };
         let (method, mut positional) = request(self.shared.kind, call);

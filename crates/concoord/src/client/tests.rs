@@ -439,7 +439,7 @@ fn status_at(address: SocketAddr) -> Status {
 /// Something that gathers, and what tells of it.
 fn gathering() -> (Arc<Gathered>, mpsc::Receiver<()>) {
     let (wake_tx, wake_rx) = mpsc::channel();
-    (Arc::new(Gathered::new(Box::new(move || drop(wake_tx.send(()))))), wake_rx)
+    (Arc::new(Gathered::new(Box::new(move || wake_tx.send(()).unwrap()))), wake_rx)
 }
 
 #[test]
