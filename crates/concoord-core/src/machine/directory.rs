@@ -300,6 +300,8 @@ impl Machine {
             _ => String::new(),
         };
         let class = text(arguments.positional.first());
+        // The one without a name comes first, also where it is what was listed last.
+        let begins = !matches!(arguments.positional.get(1), Some(Value::List(_) | Value::Tuple(_)));
         let after = match arguments.positional.get(1) {
             Some(Value::List(pair) | Value::Tuple(pair)) => {
                 ObjectName { class: text(pair.first()), name: text(pair.get(1)) }
@@ -312,7 +314,7 @@ impl Machine {
             (class.clone(), name.name.clone())
         };
         let rest = self.state.directory.ids.keys().skip_while(|name| **name <= after);
-        let first = after.is_default().then(ObjectName::default);
+        let first = begins.then(ObjectName::default);
         let names = first.iter().chain(rest).map(whole);
         let names = names.filter(|(of, _)| class.is_empty() || *of == class).take(LISTED_MAX);
         let pair = |(class, name)| Value::Tuple(vec![Value::Str(class), Value::Str(name)]);

@@ -50,7 +50,11 @@ Exit codes:
   7  the method raised an exception
   8  the call or change was refused and has no effect
   9  the replicas answer but can't serve calls now
- 10  the data folder can't be used";
+ 10  the data folder can't be used
+ 11  lock, semaphore, elect: not had within the timeout
+ 12  lock, semaphore, elect: lost while the command ran
+126  lock, semaphore, elect: the command can't be run
+127  lock, semaphore, elect: there is no such command";
 
 /// An end that is not success: the code for scripts, the sentence for people.
 #[derive(Debug)]
@@ -89,9 +93,14 @@ mod tests {
             Exit::Raised,
             Exit::Refused,
             Exit::NotReady,
+            Exit::Storage,
+            Exit::NotHad,
+            Exit::Lost,
+            Exit::NotRun,
+            Exit::NoCommand,
         ];
         for code in codes {
-            assert!(EXIT_CODES.contains(&format!("\n  {}  ", code as u8)), "{code:?}");
+            assert!(EXIT_CODES.contains(&format!("\n{:>3}  ", code as u8)), "{code:?}");
         }
     }
 }

@@ -26,6 +26,7 @@ mod growth;
 mod histories;
 #[path = "../torture/history.rs"]
 mod history;
+mod hold;
 mod hosted;
 mod hostile;
 mod http;
