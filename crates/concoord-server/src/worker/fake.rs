@@ -21,7 +21,8 @@ use concoord_core::limits::FRAME_BYTES_MAX;
 use concoord_core::object::{Interface, Method};
 use concoord_core::value::Value;
 use concoord_core::wire::{
-    Done, FromWorker, HostedCall, ToWorker, Written, read_message, take_frame, write_frame,
+    CANCEL, Done, FromWorker, HostedCall, LOST, REMOVE, ToWorker, WAKE, Written, read_message,
+    take_frame, write_frame,
 };
 use rustix::cmsg_space;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -37,7 +38,8 @@ impl Fake {
     fn run(&mut self, method: &str) -> u64 {
         match method {
             "add" => self.total += 1,
-            "total" => {}
+            // The end of a session, and the like, mean nothing to it.
+            "total" | LOST | CANCEL | WAKE | REMOVE => {}
             "die" => process::exit(7),
             "hang" => thread::sleep(Duration::from_secs(600)),
             "die_once" if self.first_time() => process::exit(7),
