@@ -745,6 +745,9 @@ impl Replica {
             return false;
         }
         self.leader_seen = leader;
+        if self.phase == Phase::Leaving && !self.is_leader() {
+            self.ask_to_leave();
+        }
         self.clients.ask_again(self.config.member.id);
         self.hear_all();
         if let Some(member) = leader.and_then(|(id, _)| self.machine.state.view.member(id)) {

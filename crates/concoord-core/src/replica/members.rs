@@ -166,7 +166,7 @@ impl Replica {
         self.ask_to_leave();
     }
 
-    fn ask_to_leave(&mut self) {
+    pub(super) fn ask_to_leave(&mut self) {
         if self.is_leader() {
             self.hand_over("this replica leaves");
         } else if let Some(leader) = self.leader() {
@@ -178,7 +178,9 @@ impl Replica {
     pub(super) fn hand_over(&mut self, reason: &str) {
         let me = self.config.member.id;
         let others = self.machine.state.view.serving().filter(|other| other.id != me);
-        let heir = others.max_by_key(|voter| self.consensus.matched(voter.id));
+        // Two that leave at once must not hand it to each other until their time is up.
+        let stays = |id| !self.watch.leaving.contains(&id);
+        let heir = others.max_by_key(|voter| (stays(voter.id), self.consensus.matched(voter.id)));
         if let Some(Member { id, address, .. }) = heir.cloned() {
             self.note(tracing::Level::INFO, format!("{reason}: the leadership goes to {address}"));
             self.consensus.transfer(id);
