@@ -49,6 +49,9 @@ pub const OBJECTS_MAX: usize = 1_000_000;
 /// have received: ten times what one process has been seen to want.
 pub const SESSION_PARKED_MAX: usize = 100_000;
 
+/// Watchers of a session, at all objects together: each costs a look when others take changes.
+pub const SESSION_WATCHES_MAX: usize = 1_000;
+
 /// Changes of an object that are kept for those who watch it and have not taken them; past this
 /// the slowest are told that they missed some.
 pub const WATCH_CHANGES_MAX: usize = 16_384;

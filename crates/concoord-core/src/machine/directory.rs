@@ -1,6 +1,7 @@
 //! Which objects there are, and what can be asked of any of them.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -56,8 +57,8 @@ impl Directory {
     }
 }
 
-/// Begins to give every change of the object, or gives those after a step; parks until there are
-/// some.
+/// Begins to give every change of the object, or gives those after a step. Where there are none it
+/// parks until there are, and then returns an empty list: they are there to be asked for.
 const WATCH: &str = "__concoordwatch__";
 
 /// Makes the object, with the arguments of its `__concoordinit__`, unless there is one: then it
@@ -182,7 +183,9 @@ impl Machine {
         let step = self.state.step;
         let value = match arguments.positional.first() {
             None | Some(Value::None) => {
-                self.state.watches.begin(object, caller, step);
+                if !self.state.watches.begin(object, caller, step) {
+                    return Err(Outcome::Refused(Refusal::TooManyCalls));
+                }
                 Ok(Value::from(step))
             }
             Some(Value::Bool(false)) => {
@@ -192,6 +195,7 @@ impl Machine {
             Some(Value::Int(after)) => {
                 let after = u64::try_from(*after).unwrap_or(0);
                 match self.state.watches.take(object, caller, after) {
+                    Taken::TooMany => return Err(Outcome::Refused(Refusal::TooManyCalls)),
                     Taken::Changes(changes) => Ok(changes_as_value(&changes)),
                     Taken::Missed => {
                         let words = "changes were missed: look at the object, and watch it anew";
@@ -203,7 +207,7 @@ impl Machine {
                             return Err(Outcome::Refused(Refusal::TooManyCalls));
                         }
                         self.state.waits.park(call.id(), object, None);
-                        self.state.watches.wait(object, call.id(), (caller, after));
+                        self.state.watches.wait(object, call.id());
                         return Ok(None);
                     }
                 }
@@ -221,13 +225,10 @@ impl Machine {
         if !self.state.watches.tell(object, self.state.step, change) {
             return;
         }
-        for (call, (caller, after)) in self.state.watches.take_waiting(object) {
+        // Each comes back for the changes: here they would be written down once a watcher.
+        for call in self.state.watches.take_waiting(object) {
             self.state.waits.unpark(call);
-            let changes = match self.state.watches.take(object, caller, after) {
-                Taken::Changes(changes) => changes,
-                Taken::Nothing | Taken::Missed => Vec::new(),
-            };
-            self.wake(call, outcome_of(Ok(changes_as_value(&changes))), then);
+            self.wake(call, outcome_of(Ok(Value::List(Vec::new()))), then);
         }
     }
 
@@ -313,7 +314,8 @@ impl Machine {
             let class = if name.class.is_empty() { &self.interface.class } else { &name.class };
             (class.clone(), name.name.clone())
         };
-        let rest = self.state.directory.ids.keys().skip_while(|name| **name <= after);
+        let rest = (Bound::Excluded(&after), Bound::Unbounded);
+        let rest = self.state.directory.ids.range::<ObjectName, _>(rest).map(|(name, _)| name);
         let first = begins.then(ObjectName::default);
         let names = first.iter().chain(rest).map(whole);
         let names = names.filter(|(of, _)| class.is_empty() || *of == class).take(LISTED_MAX);

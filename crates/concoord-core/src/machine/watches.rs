@@ -1,13 +1,13 @@
 //! Who watches which object, and the changes that they have not taken yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::ObjectId;
 use crate::call::{CallId, Caller, SessionId};
-use crate::limits::{WATCH_BYTES_MAX, WATCH_CHANGES_MAX};
+use crate::limits::{SESSION_WATCHES_MAX, WATCH_BYTES_MAX, WATCH_CHANGES_MAX};
 use crate::value::Value;
 
 /// Changes that are given at once.
@@ -19,8 +19,10 @@ const TAKEN_BYTES_MAX: usize = 1 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Watches {
     watched: BTreeMap<ObjectId, Watch>,
-    /// Parked calls of watchers, each with whom it is of and after which step it goes on.
-    waiting: BTreeMap<(ObjectId, CallId), (Caller, u64)>,
+    /// Parked calls of watchers.
+    waiting: BTreeSet<(ObjectId, CallId)>,
+    /// How many watchers each session has.
+    of_session: BTreeMap<SessionId, usize>,
 }
 
 /// An object that is watched.
@@ -44,21 +46,44 @@ pub(super) enum Taken {
     Nothing,
     /// Some that it has not taken are not kept any more.
     Missed,
+    /// Its session has too many watchers.
+    TooMany,
 }
 
 impl Watches {
-    /// From now on that caller watches; `now` is the step.
-    pub(super) fn begin(&mut self, object: ObjectId, caller: Caller, now: u64) {
+    /// From now on that caller watches; `now` is the step. False if its session has too many that
+    /// do, and then nothing has changed.
+    pub(super) fn begin(&mut self, object: ObjectId, caller: Caller, now: u64) -> bool {
+        if !self.add(object, caller) {
+            return false;
+        }
         let fresh =
-            Watch { since: now, watchers: BTreeMap::new(), changes: VecDeque::new(), bytes: 0 };
-        self.watched.entry(object).or_insert(fresh).watchers.insert(caller, now);
+            || Watch { since: now, watchers: BTreeMap::new(), changes: VecDeque::new(), bytes: 0 };
+        self.watched.entry(object).or_insert_with(fresh).watchers.insert(caller, now);
+        true
+    }
+
+    /// Counts a watcher, unless it is one already.
+    fn add(&mut self, object: ObjectId, caller: Caller) -> bool {
+        let is_known =
+            self.watched.get(&object).is_some_and(|watch| watch.watchers.contains_key(&caller));
+        let count = self.of_session.entry(caller.session).or_default();
+        if !is_known && *count >= SESSION_WATCHES_MAX {
+            return false;
+        }
+        *count += usize::from(!is_known);
+        true
     }
 
     /// The changes after that step, which it has taken all up to.
     pub(super) fn take(&mut self, object: ObjectId, caller: Caller, after: u64) -> Taken {
-        let Some(watch) = self.watched.get_mut(&object).filter(|watch| watch.since <= after) else {
+        if self.watched.get(&object).is_none_or(|watch| watch.since > after) {
             return Taken::Missed;
-        };
+        }
+        if !self.add(object, caller) {
+            return Taken::TooMany;
+        }
+        let Some(watch) = self.watched.get_mut(&object) else { return Taken::Missed };
         watch.watchers.insert(caller, after);
         watch.trim();
         let mut bytes = 0;
@@ -74,38 +99,54 @@ impl Watches {
 
     /// That caller watches no more.
     pub(super) fn end(&mut self, object: ObjectId, caller: Caller) {
-        if let Some(watch) = self.watched.get_mut(&object) {
-            watch.watchers.remove(&caller);
-            watch.trim();
-            if watch.watchers.is_empty() {
-                self.watched.remove(&object);
+        let Some(watch) = self.watched.get_mut(&object) else { return };
+        if watch.watchers.remove(&caller).is_none() {
+            return;
+        }
+        watch.trim();
+        if watch.watchers.is_empty() {
+            self.watched.remove(&object);
+        }
+        self.drop_from(caller.session);
+    }
+
+    /// That session has a watcher less.
+    fn drop_from(&mut self, session: SessionId) {
+        if let Some(count) = self.of_session.get_mut(&session) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_session.remove(&session);
             }
         }
     }
 
     /// Nobody of that session watches any more.
     pub(super) fn end_session(&mut self, session: SessionId) {
+        if self.of_session.remove(&session).is_none() {
+            return;
+        }
         self.watched.retain(|_, watch| {
             watch.watchers.retain(|caller, _| caller.session != session);
+            watch.trim();
             !watch.watchers.is_empty()
         });
     }
 
     /// That call waits for the next change.
-    pub(super) fn wait(&mut self, object: ObjectId, call: CallId, who: (Caller, u64)) {
-        self.waiting.insert((object, call), who);
+    pub(super) fn wait(&mut self, object: ObjectId, call: CallId) {
+        self.waiting.insert((object, call));
     }
 
     /// Takes all calls that wait for a change of that object.
-    pub(super) fn take_waiting(&mut self, object: ObjectId) -> Vec<(CallId, (Caller, u64))> {
+    pub(super) fn take_waiting(&mut self, object: ObjectId) -> Vec<CallId> {
         let last = CallId { session: SessionId(u64::MAX), sequence: u64::MAX };
         let all = (object, CallId::default())..=(object, last);
-        self.waiting.extract_if(all, |_, _| true).map(|((_, call), who)| (call, who)).collect()
+        self.waiting.extract_if(all, |_| true).map(|(_, call)| call).collect()
     }
 
     /// That call waits no more; whether it waited for a change.
     pub(super) fn unpark(&mut self, object: ObjectId, call: CallId) -> bool {
-        self.waiting.remove(&(object, call)).is_some()
+        self.waiting.remove(&(object, call))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -118,7 +159,10 @@ impl Watches {
     }
 
     pub(super) fn remove(&mut self, object: ObjectId) {
-        self.watched.remove(&object);
+        let Some(watch) = self.watched.remove(&object) else { return };
+        for caller in watch.watchers.into_keys() {
+            self.drop_from(caller.session);
+        }
     }
 
     /// The object has changed at that step; whether anybody watches.
