@@ -44,6 +44,9 @@ const UNDECIDED_MAX: u64 = 2;
 /// How long the log may take to bring the time to objects before it is asked again.
 const WAKE_AGAIN: Duration = Duration::from_secs(1);
 
+/// How much of the objects' time a change of leaders may cost, milliseconds.
+const CLOCK_KEPT_MS: u64 = 10_000;
+
 /// What a replica is started with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -460,9 +463,12 @@ impl Replica {
     /// `now` is monotone and starts anywhere, `wall_ms` is milliseconds since 1970.
     pub fn turn(&mut self, now: Duration, wall_ms: u64, actions: &mut Vec<Action>) {
         let away = now.saturating_sub(self.now) > self.config.election_timeout;
-        self.now = self.now.max(now);
+        let before = self.now;
+        self.now = before.max(now);
         if away {
             self.woke = self.now;
+            // Nobody could act meanwhile: it is no time by which anybody is late.
+            self.clock.1 += self.now - before;
             if self.consensus.is_leader() {
                 // This process was stopped: that it heard of nobody is nobody's silence.
                 self.hear_all();
@@ -603,7 +609,10 @@ impl Replica {
 
     /// Has the log bring the time to objects for which something is due.
     fn wake_objects(&mut self, clock_ms: u64) {
-        let due = self.machine.due().filter(|due| *due <= clock_ms);
+        // While something is to come the log keeps the time, for whoever leads next: what has
+        // passed since the last entry would have to pass again.
+        let kept = self.machine.state.clock_ms + CLOCK_KEPT_MS;
+        let due = self.machine.due().filter(|due| (*due).min(kept) <= clock_ms);
         let again =
             |(at, asked): &(u64, Duration)| Some(*at) == due && *asked + WAKE_AGAIN > self.now;
         if let Some(due) = due.filter(|_| !self.woken.as_ref().is_some_and(again)) {
@@ -620,6 +629,12 @@ impl Replica {
         }
         let Self { clients, actions, machine, now, .. } = self;
         let (now, me) = (*now, self.config.member.id);
+        // What an entry says may be less than one before it did: a leader may not have applied that.
+        let state = &machine.state;
+        let times = Times {
+            time_ms: times.time_ms.max(state.time_ms),
+            clock_ms: times.clock_ms.max(state.clock_ms),
+        };
         let mut calls = Calls { index, of: Vec::new(), times };
         let (mut astray, mut settles) = (false, false);
         let mut then = |effect, clients: &mut Clients| match effect {

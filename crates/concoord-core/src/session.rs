@@ -134,8 +134,15 @@ impl Sessions {
             None if call.sequence < session.acked || call.sequence == 0 => {
                 Verdict::Answer(Outcome::Refused(Refusal::Superseded))
             }
-            None if session.is_full(call.sequence) => {
+            // Nobody who keeps to the window gets there, and there is no end to such numbers.
+            None if session.is_beyond(call.sequence) => {
                 Verdict::Answer(Outcome::Refused(Refusal::TooManyCalls))
+            }
+            None if session.is_full() => {
+                // Kept, so that a second copy of the call in the log does not run after all.
+                let refused = Outcome::Refused(Refusal::TooManyCalls);
+                session.keep(call.sequence, refused.clone());
+                Verdict::Answer(refused)
             }
             None => Verdict::Run,
         }
@@ -207,8 +214,7 @@ impl Sessions {
         } else {
             outcome.clone()
         };
-        session.reply_bytes += kept.size();
-        session.kept.insert(sequence, Kept::Done(kept));
+        session.keep(sequence, kept);
     }
 
     /// That call waits at an object that lives here; false if its session has too many that do,
@@ -235,29 +241,38 @@ impl Sessions {
         }
     }
 
-    /// That call has waited and ended so; whether it was known to wait.
-    pub(crate) fn woken(&mut self, id: SessionId, sequence: u64, outcome: &Outcome) -> bool {
-        let Some(session) = self.open.get_mut(&id) else { return false };
+    /// That call has waited and ended so.
+    pub(crate) fn woken(&mut self, id: SessionId, sequence: u64, outcome: &Outcome) {
+        let Some(session) = self.open.get_mut(&id) else { return };
         match session.kept.get_mut(&sequence) {
             Some(kept @ Kept::Parked) => {
                 session.reply_bytes += outcome.size();
                 *kept = Kept::Woken(outcome.clone());
-                true
             }
-            Some(kept @ Kept::LateParked) => {
-                *kept = Kept::LateWoken(outcome.clone());
-                true
-            }
-            _ => false,
+            Some(kept @ Kept::LateParked) => *kept = Kept::LateWoken(outcome.clone()),
+            Some(
+                Kept::Running(_)
+                | Kept::Done(_)
+                | Kept::Late(_)
+                | Kept::Woken(_)
+                | Kept::LateWoken(_),
+            )
+            | None => {}
         }
+    }
+
+    /// Whether that call has waited and ended.
+    pub(crate) fn was_parked(&self, id: SessionId, sequence: u64) -> bool {
+        let kept = self.open.get(&id).and_then(|session| session.kept.get(&sequence));
+        matches!(kept, Some(Kept::Woken(_) | Kept::LateWoken(_)))
     }
 
     /// That call is not to run if it has not; false if it has.
     pub(crate) fn forestall(&mut self, id: SessionId, sequence: u64) -> bool {
         let Some(session) = self.open.get_mut(&id) else { return true };
         let is_new = sequence >= session.acked && !session.kept.contains_key(&sequence);
-        if is_new && !session.is_full(sequence) {
-            self.done(id, sequence, &Outcome::Refused(Refusal::Cancelled));
+        if is_new && !session.is_beyond(sequence) {
+            session.keep(sequence, Outcome::Refused(Refusal::Cancelled));
         }
         is_new
     }
@@ -301,8 +316,17 @@ impl Session {
         }
     }
 
-    fn is_full(&self, sequence: u64) -> bool {
-        sequence - self.acked > SESSION_CALLS_MAX || self.reply_bytes > SESSION_REPLY_BYTES_MAX
+    fn keep(&mut self, sequence: u64, outcome: Outcome) {
+        self.reply_bytes += outcome.size();
+        self.kept.insert(sequence, Kept::Done(outcome));
+    }
+
+    fn is_beyond(&self, sequence: u64) -> bool {
+        sequence - self.acked > SESSION_CALLS_MAX
+    }
+
+    fn is_full(&self) -> bool {
+        self.reply_bytes > SESSION_REPLY_BYTES_MAX
     }
 }
 
@@ -383,6 +407,7 @@ mod tests {
         sessions.admit(&call(id, 1, 1));
         sessions.done(id, 1, &Outcome::Returned(Bytes::from(vec![0; SESSION_REPLY_BYTES_MAX])));
         assert_eq!(sessions.admit(&call(id, 2, 1)), refused);
-        assert_eq!(sessions.admit(&call(id, 2, 2)), Verdict::Run);
+        assert_eq!(sessions.admit(&call(id, 2, 2)), refused, "another copy of it does not run");
+        assert_eq!(sessions.admit(&call(id, 3, 3)), Verdict::Run);
     }
 }

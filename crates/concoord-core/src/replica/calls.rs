@@ -181,7 +181,8 @@ impl Replica {
             return;
         }
         self.hear(call.session, connection);
-        if self.machine.is_read_only(&call) {
+        // What is said of replies that have arrived is for the log: reads go past it.
+        if self.machine.is_read_only(&call) && call.received.is_empty() {
             if self.clients.charge(connection, &call) {
                 self.clients.reads.new.push(Read { connection, what: Sought::Call(call) });
                 return;
@@ -630,6 +631,10 @@ impl Clients {
         let open: Vec<_> = asked.chain(others).collect();
         for (session, sequence) in open {
             if let Some(outcome) = sessions.outcome(session, sequence).cloned() {
+                if sessions.was_parked(session, sequence) {
+                    // Its client is to say by itself that the reply has arrived.
+                    self.park(session, sequence, actions);
+                }
                 self.reply(session, sequence, outcome, actions);
             } else if sessions.is_parked(session, sequence) {
                 self.park(session, sequence, actions);
