@@ -93,6 +93,8 @@ pub(crate) struct Machine {
 struct Hosted {
     index: u64,
     call: CallId,
+    /// The call that this cancels.
+    cancels: Option<CallId>,
 }
 
 /// What applying an entry leads to outside of the state.
@@ -236,7 +238,7 @@ impl Machine {
         }
         self.state.sessions.running(id.session, id.sequence);
         let number = self.number();
-        self.hosted.insert(number, Hosted { index, call: id });
+        self.hosted.insert(number, Hosted { index, call: id, cancels: None });
         then(Effect::Host(HostedCall {
             number,
             call: id,
@@ -276,7 +278,10 @@ impl Machine {
         self.state.step += 1;
         let number = self.number();
         let step = CallId { session: SessionId(0), sequence: self.state.step };
-        self.hosted.insert(number, Hosted { index, call: step });
+        self.hosted.insert(
+            number,
+            Hosted { index, call: step, cancels: (method == CANCEL).then_some(call) },
+        );
         then(Effect::Host(HostedCall {
             number,
             call,
@@ -301,21 +306,25 @@ impl Machine {
         frozen: Option<&mut State>,
     ) -> Option<Option<Effect>> {
         let number = done.number();
-        let call = match self.hosted.get(&number) {
-            Some(hosted) => hosted.call,
-            None => return None,
-        };
+        let Hosted { call, cancels, .. } = *self.hosted.get(&number)?;
         if done.is_last() {
             self.hosted.remove(&number);
         }
+        // An object may have forgotten that a call waits: who cancels it must not.
+        let ghost =
+            cancels.filter(|ghost| self.state.sessions.is_parked(ghost.session, ghost.sequence));
         let states = std::iter::once(&mut self.state).chain(frozen);
         let effect = match done {
             Done::Ended(..) | Done::Parked(_) if call.session.0 == 0 => {
                 let crashed = Done::Ended(number, Outcome::Refused(Refusal::ObjectCrashed));
                 if done == crashed {
                     states.for_each(|state| state.skipped(call.sequence));
+                    return Some(None);
                 }
-                return Some(None);
+                let Some(ghost) = ghost else { return Some(None) };
+                let outcome = Outcome::Refused(Refusal::Cancelled);
+                states.for_each(|state| state.wake(ghost, &outcome));
+                Effect::Replied(ghost.session, ghost.sequence, outcome)
             }
             Done::Ended(_, outcome) => {
                 states.for_each(|state| state.finish(call, &outcome));
@@ -383,7 +392,8 @@ impl Machine {
         let class = |id: ObjectId| state.directory.name(id).map(|name| name.class.as_str());
         self.natives.restore(natives, class)?;
         self.hosted.clear();
-        self.worker_due = None;
+        // It may have timers: it says so when it is next asked for anything.
+        self.worker_due = self.has_worker().then_some(state.clock_ms);
         self.state = state;
         Ok(snapshot.object.clone().filter(|_| self.has_worker()))
     }

@@ -277,7 +277,7 @@ pub struct Status {
     /// The last entry that it has applied.
     pub applied: u64,
     /// A digest of the state (object and sessions) after that entry: replicas that have applied
-    /// as much agree on it.
+    /// as much agree on it. 0 while a worker has calls of decided entries to run, and of a witness.
     pub digest: u64,
     /// Open sessions.
     pub sessions: u64,

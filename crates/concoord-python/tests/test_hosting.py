@@ -45,7 +45,7 @@ def alike(cluster: Cluster) -> bool:
     members = cluster.status(-1)["members"]
     assert all("unreachable" not in member for member in members)
     states = {(member["applied"], member["digest"]) for member in members}
-    return len(states) == 1
+    return len(states) == 1 and all(digest for _, digest in states)
 
 
 def until(holds) -> None:

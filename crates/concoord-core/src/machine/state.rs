@@ -100,9 +100,9 @@ impl State {
 
     /// A call has ended that was parked.
     pub(super) fn wake(&mut self, call: CallId, outcome: &Outcome) {
-        if self.sessions.woken(call.session, call.sequence, outcome) {
-            self.count(call, outcome);
-        }
+        // Its reply may have been received already, from a replica whose worker was quicker.
+        self.count(call, outcome);
+        self.sessions.woken(call.session, call.sequence, outcome);
     }
 
     fn count(&mut self, call: CallId, outcome: &Outcome) {
@@ -137,8 +137,7 @@ impl State {
 
     /// A digest of the state, given that of the objects.
     pub(super) fn digest(&self, objects: u64) -> u64 {
-        // Not the steps: those of a worker are counted before it has made them.
-        let sessions = [self.sessions.opened(), self.sessions.len() as u64];
+        let sessions = [self.sessions.opened(), self.sessions.len() as u64, self.step];
         let sessions = xxh3_64_with_seed(sessions.map(u64::to_le_bytes).as_flattened(), objects);
         xxh3_64_with_seed(&self.outcomes.to_le_bytes(), sessions)
     }

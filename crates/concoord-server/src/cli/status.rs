@@ -118,6 +118,11 @@ pub(super) fn role(member: &Member, role: Role, leader: Option<SocketAddr>) -> &
     }
 }
 
+/// The digest of its state; none of a witness, nor while a worker has calls to run.
+fn digest_of(status: &Status) -> Option<String> {
+    (status.digest != 0).then(|| format!("{:016x}", status.digest))
+}
+
 /// The leader that the members agree on best: the one of the latest term.
 pub(super) fn leader(view: &View, answers: &[Answered<'_>]) -> Option<SocketAddr> {
     let statuses = answers.iter().filter_map(|(_, _, answer)| answer.as_ref().ok());
@@ -136,7 +141,7 @@ fn to_text(view: &View, answers: &[Answered<'_>]) -> String {
         match answer {
             Ok(status) => row.extend([
                 status.applied.to_string(),
-                of_object(member, || format!("{:016x}", status.digest)),
+                of_object(member, || digest_of(status).unwrap_or_else(|| "-".into())),
                 of_object(member, || grouped(status.sessions)),
                 grouped(status.connections),
                 of_object(member, || grouped(status.calls)),
@@ -202,7 +207,7 @@ fn to_json(view: &View, answers: &[Answered<'_>]) -> Json {
                 "term": status.term,
                 "committed": status.committed,
                 "applied": status.applied,
-                "digest": (!member.witness).then(|| format!("{:016x}", status.digest)),
+                "digest": digest_of(status),
                 "sessions": status.sessions,
                 "connections": status.connections,
                 "calls": status.calls,

@@ -325,12 +325,13 @@ impl Cluster {
         aborted.len()
     }
 
-    /// Waits until all have applied as much; then they must have the same state.
+    /// Waits until all have applied as much, workers too; then they must have the same state.
     fn agree(&self) {
         until("the same applied index", || {
             let status = |place: &Place| place.status().map(|it| (it.applied, it.digest));
             let states: Vec<_> = self.places.iter().filter_map(status).collect();
-            let same_index = states.iter().all(|(applied, _)| *applied == states[0].0);
+            let same_index =
+                states.iter().all(|(applied, digest)| *applied == states[0].0 && *digest != 0);
             if same_index && states.len() == 3 {
                 assert!(states.iter().all(|state| *state == states[0]), "{states:?}");
             }

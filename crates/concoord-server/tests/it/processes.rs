@@ -248,7 +248,7 @@ pub(crate) fn leader(replicas: &[Replica]) -> usize {
     leads.unwrap()
 }
 
-/// Waits until all of them have applied as much; then they must have the same state.
+/// Waits until all of them have applied as much, workers too; then they must have the same state.
 pub(crate) fn agree(replicas: &[Replica]) {
     until("the same applied index", || {
         let states: Vec<_> = replicas
@@ -256,7 +256,8 @@ pub(crate) fn agree(replicas: &[Replica]) {
             .map(|replica| replica.status().map(|status| (status.applied, status.digest)))
             .collect::<Result<_, _>>()
             .unwrap();
-        let same_index = states.iter().all(|(applied, _)| *applied == states[0].0);
+        let same_index =
+            states.iter().all(|(applied, digest)| *applied == states[0].0 && *digest != 0);
         if same_index {
             assert!(states.iter().all(|state| *state == states[0]), "{states:?}");
         }

@@ -187,7 +187,8 @@ impl World {
     /// Whether everybody has applied as much, and every worker has done so too.
     pub(crate) fn is_level(&self) -> bool {
         let digests = self.digests();
-        digests.iter().all(|(applied, ..)| *applied == digests[0].0)
+        let most = digests.iter().map(|(applied, ..)| *applied).max();
+        digests.iter().all(|(applied, digest, _)| Some(*applied) == most && *digest != 0)
             && self.up().into_iter().all(|node| self.is_idle(node))
     }
 
