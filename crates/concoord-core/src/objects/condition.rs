@@ -56,6 +56,11 @@ static INTERFACE: LazyLock<Interface> = LazyLock::new(|| Interface {
             "Give the lock back once. Raise RuntimeError if the caller does not hold it.",
         ),
         Method::new(
+            "release_all",
+            "Give the lock back as often as the caller holds it. Raise RuntimeError if it does \
+             not.",
+        ),
+        Method::new(
             "wait",
             "Give up the lock, which the caller must hold, and wait to be notified. Stop waiting \
              after `timeout` seconds. Return whether it was, once the lock is held again: under \
@@ -179,6 +184,10 @@ impl Object for Condition {
                 return Ok(self.mutex.acquire_again(Patience::of_lock(&given, 0)?, context));
             }
             "release" => self.mutex.release(context)?,
+            "release_all" => {
+                self.must_hold("release", context)?;
+                self.mutex.give_up(context);
+            }
             "wait" => return self.wait(Patience::of_wait(&given, 0)?, context),
             "notify" => {
                 let n = given.small_int(0)?.unwrap_or(1);

@@ -16,8 +16,8 @@ pub const CLASS: &str = "concoord.object.lock.Lock";
 
 /// A lock that nobody holds at first. Whoever waits for it gets it in the order of asking.
 ///
-/// As in Python, any caller may release it; unlike there, it is released when the session ends
-/// that acquired it. It takes as much memory as there are calls that wait.
+/// As in Python, any thread of the process may release it that acquired it: any caller of the same
+/// session. Unlike there nobody else may, and it is released when that session ends. It takes as much memory as there are calls that wait.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Lock {
     mutex: Mutex,
@@ -29,7 +29,11 @@ static INTERFACE: LazyLock<Interface> = LazyLock::new(|| Interface {
     methods: vec![
         Method::new("__concoordinit__", "Release it and send all who wait away."),
         acquire("acquire", "lock"),
-        Method::new("release", "Hand it to whoever has waited longest."),
+        Method::new(
+            "release",
+            "Hand it to whoever has waited longest. Raise RuntimeError if no thread of this \
+             session holds it.",
+        ),
         Method::new("locked", "Return whether somebody holds it.").returns("bool").reads(),
         Method::new("__repr__", "Return whether it is locked, as a str.").returns("str").reads(),
         Method::new("__str__", "Return whether it is locked, as a str.").returns("str").reads(),
@@ -63,9 +67,19 @@ impl Object for Lock {
         match method {
             "acquire" => return Ok(self.mutex.acquire(Patience::of_lock(&given, 0)?, context)),
             "release" => {
-                if self.mutex.give_up(context).is_none() {
-                    return Err(Exception::builtin("RuntimeError", "release unlocked lock"));
-                }
+                let session = context.caller.session;
+                let words = match self.mutex.holder() {
+                    None => "release unlocked lock",
+                    // What another session holds it writes under: it must learn that it lost it.
+                    Some(other) if other.caller.session != session => {
+                        "cannot release un-acquired lock"
+                    }
+                    Some(_) => {
+                        self.mutex.give_up(context);
+                        return Ok(Reply::Value(Value::None));
+                    }
+                };
+                return Err(Exception::builtin("RuntimeError", words));
             }
             "__concoordinit__" => self.mutex.reset(context),
             _ => return self.read(method, arguments).map(Reply::Value),
@@ -112,6 +126,7 @@ impl Object for Lock {
 mod tests {
     use super::super::stage::{Stage, caller};
     use super::*;
+    use crate::call::Caller;
 
     const FOREVER: [Value; 0] = [];
 
@@ -121,8 +136,11 @@ mod tests {
         assert_eq!(stage.returns(caller(1), "acquire", FOREVER.into()), Value::Int(1));
         let second = stage.waits(caller(2), "acquire", vec![]);
         let third = stage.waits(caller(3), "acquire", vec![]);
-        stage.returns(caller(9), "release", vec![]);
-        assert_eq!(stage.end_of(second), Some(&Ok(Value::Int(4))));
+        let not_held = ("RuntimeError".into(), "cannot release un-acquired lock".into());
+        assert_eq!(stage.raises(caller(9), "release", vec![]), not_held);
+        let other_thread = Caller { thread: 9, ..caller(1) };
+        stage.returns(other_thread, "release", vec![]);
+        assert_eq!(stage.end_of(second), Some(&Ok(Value::Int(5))));
         assert_eq!(stage.end_of(third), None);
         assert_eq!((stage.holds(1), stage.holds(2)), (0, 1));
     }
