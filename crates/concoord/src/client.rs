@@ -56,6 +56,9 @@ pub struct Manner {
     pub guard: Option<Guard>,
     /// What is to be called if this call has got something though it was given up.
     pub undo: Option<Undo>,
+    /// Whether it is made even where its caller has given it up before it was sent, as long as the
+    /// session lives: a release that nobody waits for is still a release.
+    pub is_kept: bool,
 }
 
 impl Default for Options {
@@ -255,6 +258,7 @@ impl Client {
             thread: manner.thread.unwrap_or_else(thread_number),
             guard: manner.guard.clone().map(Box::new),
             undo: manner.undo.clone(),
+            is_kept: manner.is_kept,
             method: method.to_owned(),
             arguments,
         })

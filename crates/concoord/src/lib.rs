@@ -63,4 +63,4 @@ pub use concoord_core::object::{Interface, Method, Parameter, ParameterKind};
 pub use concoord_core::value::{Arguments, Exception, Value, ValueError};
 pub use concoord_core::wire::Status;
 pub use error::{Attempts, Error};
-pub use session::{Health, State, Undo};
+pub use session::{Health, State, Undo, UndoWhen};

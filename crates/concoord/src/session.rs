@@ -26,7 +26,7 @@ use concoord_core::wire::{
 
 use self::calls::Calls;
 pub(crate) use self::calls::Making;
-pub use self::calls::Undo;
+pub use self::calls::{Undo, UndoWhen};
 use crate::Error;
 use crate::bootstrap::Bootstrap;
 use crate::route::{Dial, Route};
@@ -113,7 +113,8 @@ pub(crate) struct Session {
     cluster: Option<ClusterId>,
     id: Option<SessionId>,
     timeout: Duration,
-    /// When the cluster last answered for the session.
+    /// When the last request was sent that the cluster has answered for the session: its silence
+    /// is counted there from no earlier moment.
     proven_at: Duration,
     calls: Calls,
     /// Sessions that were lost.
@@ -150,8 +151,10 @@ struct Up {
     address: SocketAddr,
     /// What the replica calls itself, in the eyes of the others.
     replica: SocketAddr,
-    /// A session was asked for.
-    opening: bool,
+    /// Since when a session has been asked for.
+    opening: Option<Duration>,
+    /// Since when the answer to whether the session lives is due.
+    asked_alive_at: Option<Duration>,
     /// New calls wait until the cluster has answered for the session.
     proving: bool,
     /// The leader that it named, where that is not itself.
@@ -245,11 +248,11 @@ impl Session {
     /// run, once.
     pub(crate) fn abandon(&mut self, now: Duration, ticket: Ticket) {
         self.questions.retain(|(asked, _)| *asked != ticket);
-        self.calls.abandon(ticket);
+        self.calls.abandon(ticket, self.id.is_some());
         if matches!(self.link, Link::Up(_)) {
             self.flush(now);
         } else {
-            self.calls.forget_abandoned();
+            self.calls.cancel_abandoned();
         }
     }
 
@@ -508,6 +511,9 @@ impl Session {
         up.owes(now);
         up.quiet = (up.quiet * 2).min(QUIET_MAX);
         // Without a session anything serves that every replica answers at once.
+        if self.id.is_some() {
+            up.asked_alive_at.get_or_insert(now);
+        }
         let request = self.id.map_or(Request::Status, Request::KeepAlive);
         write_frame(&request, &mut self.output);
     }
@@ -555,7 +561,8 @@ impl Session {
             replica,
             leader,
             since: now,
-            opening: false,
+            opening: None,
+            asked_alive_at: None,
             proving: false,
             greeted_at: None,
             quiet: QUIET,
@@ -570,7 +577,7 @@ impl Session {
         for (_, question) in self.questions.clone() {
             self.send_question(now, question);
         }
-        self.calls.begin_again(&mut self.output);
+        self.calls.begin_again(now, &mut self.output);
         if self.calls.are_owed() {
             self.said(now);
         }
@@ -581,13 +588,13 @@ impl Session {
         let Link::Up(up) = &mut self.link else { return };
         up.greeted_at = None;
         match answer {
-            Answer::Opened(id) if up.opening => {
-                up.opening = false;
+            Answer::Opened(id) if up.opening.is_some() => {
+                let at = up.opening.take();
                 self.id = Some(id);
-                self.proven(now);
+                self.proven(now, at);
             }
-            Answer::NotOpened(refusal) if up.opening => {
-                up.opening = false;
+            Answer::NotOpened(refusal) if up.opening.is_some() => {
+                up.opening = None;
                 let error = Error::Refusal(refusal);
                 for ticket in self.calls.take_queued() {
                     self.done.push_back((ticket, Err(error.clone())));
@@ -597,14 +604,18 @@ impl Session {
                 self.expired(now);
             }
             Answer::Reply { sequence, outcome } => {
+                let at = self.calls.sent_at(sequence);
                 if let Some(ticket) = self.calls.end(sequence, &outcome) {
                     self.done.push_back((ticket, Ok(Reply::Outcome(outcome))));
                 }
                 up.quiet = QUIET;
                 self.route.settled();
-                self.proven(now);
+                self.proven(now, at);
             }
-            Answer::Alive(id) if self.id == Some(id) => self.proven(now),
+            Answer::Alive(id) if self.id == Some(id) => {
+                let at = up.asked_alive_at.take();
+                self.proven(now, at);
+            }
             Answer::Expired(id) if self.id == Some(id) => self.expired(now),
             Answer::Interface(interface) => {
                 self.reply_to(Question::Interface, &Reply::Interface(interface));
@@ -623,10 +634,11 @@ impl Session {
                 }
             }
             Answer::Parked { sequence } => {
+                let at = self.calls.sent_at(sequence);
                 self.calls.park(sequence);
                 up.quiet = QUIET;
                 self.route.settled();
-                self.proven(now);
+                self.proven(now, at);
             }
             // Answers to what was asked in another life of this session.
             Answer::Opened(_)
@@ -642,7 +654,7 @@ impl Session {
         }
         let questions = !self.questions.is_empty() || self.calls.are_owed();
         if let Link::Up(up) = &mut self.link {
-            up.asked_at = (questions || up.opening || up.proving).then_some(now);
+            up.asked_at = (questions || up.opening.is_some() || up.proving).then_some(now);
         }
     }
 
@@ -660,9 +672,9 @@ impl Session {
         }
     }
 
-    /// The cluster has answered for the session.
-    fn proven(&mut self, now: Duration) {
-        self.proven_at = now;
+    /// The cluster has answered for the session what was sent then.
+    fn proven(&mut self, now: Duration, at: Option<Duration>) {
+        self.proven_at = self.proven_at.max(at.unwrap_or_default());
         self.left = 0;
         self.waiting = None;
         if let Link::Up(up) = &mut self.link {
@@ -675,12 +687,12 @@ impl Session {
     /// Sends what is queued, as far as it may be sent now.
     fn flush(&mut self, now: Duration) {
         let Link::Up(up) = &mut self.link else { return };
-        if !self.calls.are_queued() || up.opening || up.proving {
+        if !self.calls.are_queued() || up.opening.is_some() || up.proving {
             return;
         }
         let Some(id) = self.id else {
             if self.calls.want_session() {
-                up.opening = true;
+                up.opening = Some(now);
                 up.owes(now);
                 write_frame(&Request::Open, &mut self.output);
             }
@@ -692,7 +704,7 @@ impl Session {
             up.proving = true;
             return self.greet(now);
         }
-        while self.calls.send_next(id, &self.default_class, &mut self.output) {
+        while self.calls.send_next(now, id, &self.default_class, &mut self.output) {
             self.said(now);
         }
     }
@@ -766,7 +778,7 @@ impl Session {
         self.link = Link::Down;
         self.link_number += 1;
         self.output.clear();
-        self.calls.forget_abandoned();
+        self.calls.cancel_abandoned();
     }
 }
 

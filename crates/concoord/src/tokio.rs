@@ -134,6 +134,7 @@ impl Client {
             thread: manner.thread.unwrap_or(0),
             guard: manner.guard.clone().map(Box::new),
             undo: manner.undo.clone(),
+            is_kept: manner.is_kept,
             method: method.to_owned(),
             arguments,
         };

@@ -10,7 +10,9 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use concoord::tokio::Client;
-use concoord::{Arguments, Manner, ObjectName, Options as ClientOptions, State, Undo, Value};
+use concoord::{
+    Arguments, Guard, Manner, ObjectName, Options as ClientOptions, State, Undo, UndoWhen, Value,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -172,14 +174,14 @@ fn hold(options: &Common, thing: Thing) -> Result<u8, Failure> {
                 return Ok(by_signal(signal));
             }
         };
-        let Some(token) = held else {
+        let Some((token, losses)) = held else {
             client.close().await;
             note(format!("concoord: {:?} was not to be had in time", options.name));
             return Ok(Exit::NotHad as u8);
         };
-        let ended = run_under(&client, options, token, &mut signals).await;
+        let ended = run_under(&client, options, (token, losses), &mut signals).await;
         if !matches!(ended, Ok(Ended::Lost)) {
-            release(&client, options, &thing).await;
+            release(&client, options, &thing, token).await;
         }
         client.close().await;
         ended.map(|ended| match ended {
@@ -191,12 +193,17 @@ fn hold(options: &Common, thing: Thing) -> Result<u8, Failure> {
 
 fn manner(options: &Common, thing: &Thing) -> Manner {
     let object = ObjectName { class: thing.class.into(), name: options.name.clone() };
-    let undo = Undo { method: thing.release.into(), takes_reply: false, is_guarded: true };
+    let undo = Undo { method: thing.release.into(), takes_reply: false, when: UndoWhen::GotToken };
     Manner { object: Some(object), undo: Some(undo), ..Manner::default() }
 }
 
-/// The token; `None` where it was not to be had in time.
-async fn acquire(client: &Client, options: &Common, thing: &Thing) -> Result<Option<i64>, Failure> {
+/// The token, and how many sessions were lost before it was got; `None` where it was not to be had
+/// in time.
+async fn acquire(
+    client: &Client,
+    options: &Common,
+    thing: &Thing,
+) -> Result<Option<(u64, u64)>, Failure> {
     let manner = manner(options, thing);
     if !thing.made_with.is_empty() {
         let made_with = Arguments { positional: thing.made_with.clone(), keyword: vec![] };
@@ -205,12 +212,32 @@ async fn acquire(client: &Client, options: &Common, thing: &Thing) -> Result<Opt
     }
     let (method, positional) = thing.acquire.clone();
     let arguments = Arguments { positional, keyword: vec![] };
-    let token = client.call_as(&manner, method, &arguments, ANSWER).await?;
-    Ok(if let Value::Int(token) = token { Some(token) } else { None })
+    loop {
+        let before = losses(client).await;
+        let token = as_token(&client.call_as(&manner, method, &arguments, ANSWER).await?);
+        let Some(token) = token else { return Ok(None) };
+        if losses(client).await == before {
+            return Ok(Some((token, before)));
+        }
+        // A session ended meanwhile, and nobody knows whether this was got before or after.
+        release(client, options, thing, token).await;
+    }
 }
 
-async fn release(client: &Client, options: &Common, thing: &Thing) {
+fn as_token(value: &Value) -> Option<u64> {
+    if let Value::Int(token) = value { (*token).try_into().ok() } else { None }
+}
+
+/// How many sessions of this client are over.
+async fn losses(client: &Client) -> u64 {
+    client.health().await.map_or(u64::MAX, |health| health.losses)
+}
+
+/// Releases what is held under that token, and nothing else.
+async fn release(client: &Client, options: &Common, thing: &Thing, token: u64) {
     let manner = Manner { undo: None, ..manner(options, thing) };
+    let guard = manner.object.clone().map(|object| Guard { object, token });
+    let manner = Manner { guard, ..manner };
     // The end of the session releases it, too.
     let nothing = Arguments::default();
     let released = client.call_as(&manner, thing.release, &nothing, ANSWER);
@@ -231,7 +258,7 @@ enum Ended {
 async fn run_under(
     client: &Client,
     options: &Common,
-    token: i64,
+    (token, losses): (u64, u64),
     signals: &mut Signals,
 ) -> Result<Ended, Failure> {
     let (program, arguments) = options.command.split_first().expect("a command is required");
@@ -251,7 +278,6 @@ async fn run_under(
             Failure::new(exit, format!("{}: {error}", program.to_string_lossy()))
         })?;
     let mut looks = interval(LOOK);
-    let losses = client.health().await.map_or(0, |health| health.losses);
     loop {
         tokio::select! {
             status = child.wait() => return status.map(Ended::Itself).map_err(Failure::failed),

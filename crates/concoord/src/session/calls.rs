@@ -5,6 +5,7 @@
 //! later call, that its own reply has arrived.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use concoord_core::call::{Call, CallId, Guard, ObjectName, Outcome, SessionId};
@@ -29,6 +30,8 @@ pub(crate) struct Making {
     pub(crate) thread: u64,
     pub(crate) guard: Option<Box<Guard>>,
     pub(crate) undo: Option<Undo>,
+    /// It is made all the same where its caller has given it up.
+    pub(crate) is_kept: bool,
     pub(crate) method: String,
     pub(crate) arguments: Bytes,
 }
@@ -40,9 +43,21 @@ pub struct Undo {
     pub method: String,
     /// Whether it takes what the call returned, as its only argument.
     pub takes_reply: bool,
-    /// Whether what the call returned is a fencing token. It then runs only if that is still held,
-    /// and so never takes anything from who got it later.
-    pub is_guarded: bool,
+    /// What it needs, to take nothing from others.
+    pub when: UndoWhen,
+}
+
+/// When an [`Undo`] is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UndoWhen {
+    /// Where the call returned anything but `None` and false.
+    Got,
+    /// So too; what it returned is a fencing token. The undo runs only if that is still held, and
+    /// so never takes anything from who got it later.
+    GotToken,
+    /// Where the call returned at all, as a condition's `wait` does with the lock held, or was
+    /// never made. The object itself is to see to it that only the same caller gives that back.
+    Returned,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +85,10 @@ pub(super) struct Calls {
 struct Sent {
     /// `None` once nobody wants the reply any more.
     ticket: Option<Ticket>,
+    /// It is to run whoever wants the reply.
+    is_kept: bool,
+    /// When it was last written.
+    at: Duration,
     /// Always a [`Request::Call`], ready to be written again.
     request: Request,
     undo: Option<Undo>,
@@ -114,10 +133,21 @@ impl Calls {
     }
 
     /// Nobody waits for that any more. What waits, or would, ends; whatever else was sent may
-    /// still run, once.
-    pub(super) fn abandon(&mut self, ticket: Ticket) {
+    /// still run, once. What was not sent is not, unless it is to be kept and there is a session.
+    pub(super) fn abandon(&mut self, ticket: Ticket, has_session: bool) {
         let Some(number) = self.numbers.remove(&ticket) else {
-            self.queued.retain(|(queued, _)| *queued != Some(ticket));
+            let queued = self.queued.iter_mut().enumerate();
+            let mut at = queued.filter(|(_, (queued, _))| *queued == Some(ticket));
+            if let Some((at, (ticket, making))) = at.next() {
+                *ticket = None;
+                // What it would have given up first is held, and is to be given back all the same.
+                let undo = making.undo.take().filter(|undo| undo.when == UndoWhen::Returned);
+                match undo {
+                    Some(undo) if has_session => *making = undo.instead_of(making),
+                    Some(_) | None if making.is_kept && has_session => {}
+                    Some(_) | None => drop(self.queued.remove(at)),
+                }
+            }
             return;
         };
         let is_parked = self.parked.contains_key(&number);
@@ -134,6 +164,7 @@ impl Calls {
     /// Writes the next thing that there is to send, if there is any.
     pub(super) fn send_next(
         &mut self,
+        now: Duration,
         id: SessionId,
         default_class: &str,
         to: &mut BytesMut,
@@ -149,9 +180,10 @@ impl Calls {
         let sent = self.sent.get_mut(&number).or_else(|| self.parked.get_mut(&number));
         let sent = sent.expect("what is to be sent is kept");
         if sent.cancelled {
+            sent.at = now;
             write_frame(&Request::Cancel(CallId { session: id, sequence: number }), to);
         } else {
-            sent.write(acked, to);
+            sent.write(now, acked, to);
         }
         true
     }
@@ -180,7 +212,7 @@ impl Calls {
         if let Some(ticket) = ticket {
             self.numbers.insert(ticket, number);
         }
-        let Making { mut object, thread, guard, undo, method, arguments } = making;
+        let Making { mut object, thread, guard, undo, is_kept, method, arguments } = making;
         if object.class == default_class {
             // That of the cluster's own object goes without saying.
             object.class.clear();
@@ -200,7 +232,8 @@ impl Calls {
             method,
             arguments,
         });
-        let sent = Sent { ticket, request, undo, cancelled: false, repeated: false };
+        let at = Duration::ZERO;
+        let sent = Sent { ticket, is_kept, at, request, undo, cancelled: false, repeated: false };
         self.sent.insert(number, sent);
         Some(number)
     }
@@ -221,7 +254,7 @@ impl Calls {
 
     /// There is a new connection: writes what has to be sent over it at once, and has the rest
     /// follow as there is room.
-    pub(super) fn begin_again(&mut self, to: &mut BytesMut) {
+    pub(super) fn begin_again(&mut self, now: Duration, to: &mut BytesMut) {
         self.asking.clear();
         self.again = self.parked.keys().copied().collect();
         let acked = self.acked();
@@ -230,7 +263,7 @@ impl Calls {
             if sent.cancelled {
                 self.again.push_back(*number);
             } else {
-                sent.write(acked, to);
+                sent.write(now, acked, to);
             }
         }
         for sent in self.parked.values_mut() {
@@ -238,26 +271,34 @@ impl Calls {
         }
     }
 
-    /// The connection is gone: what nobody waits for is not sent again.
-    pub(super) fn forget_abandoned(&mut self) {
-        let received = &mut self.received;
-        self.sent.retain(|_, sent| {
-            let is_wanted = sent.ticket.is_some() || sent.cancelled;
-            if let (false, Request::Call(call)) = (is_wanted, &sent.request) {
-                // Whether it told of these nobody knows.
-                received.extend(&call.received);
+    /// The connection is gone: what nobody waits for is not sent again, but cancelled. It may have
+    /// arrived, and wait there for what nobody would give back.
+    pub(super) fn cancel_abandoned(&mut self) {
+        for sent in self.sent.values_mut() {
+            if sent.ticket.is_some() || sent.is_kept || sent.cancelled {
+                continue;
             }
-            is_wanted
-        });
+            sent.cancelled = true;
+            if let Request::Call(call) = &mut sent.request {
+                call.arguments.clear();
+                // Whether it told of these nobody knows.
+                self.received.extend(call.received.drain(..));
+            }
+        }
         self.bytes = self.sent.values().map(|sent| sent.bytes()).sum();
         self.asking.clear();
+    }
+
+    /// When that call was last sent: the session was there after that, if it is answered.
+    pub(super) fn sent_at(&self, number: u64) -> Option<Duration> {
+        self.sent.get(&number).or_else(|| self.parked.get(&number)).map(|sent| sent.at)
     }
 
     /// That call waits for what others do.
     pub(super) fn park(&mut self, number: u64) {
         let is_cancelled = if let Some(sent) = self.sent.remove(&number) {
             self.bytes -= sent.bytes();
-            let unwanted = sent.ticket.is_none() && !sent.cancelled;
+            let unwanted = sent.ticket.is_none() && !sent.cancelled && !sent.is_kept;
             let sent = Sent { cancelled: sent.cancelled || unwanted, ..sent };
             let is_cancelled = sent.cancelled;
             self.parked.insert(number, sent);
@@ -286,6 +327,10 @@ impl Calls {
             self.received.insert(number);
             self.parked.remove(&number)?
         };
+        if let (Outcome::Refused(_), Request::Call(call)) = (outcome, &sent.request) {
+            // It may not have come to where it tells of these.
+            self.received.extend(&call.received);
+        }
         if sent.cancelled
             && let Some(undo) = sent.undo
             && let Request::Call(call) = sent.request
@@ -321,7 +366,8 @@ impl Sent {
         if let Request::Call(call) = &self.request { call.arguments.len() } else { 0 }
     }
 
-    fn write(&mut self, acked: u64, to: &mut BytesMut) {
+    fn write(&mut self, now: Duration, acked: u64, to: &mut BytesMut) {
+        self.at = now;
         if let Request::Call(call) = &mut self.request {
             call.acked = acked;
         }
@@ -330,19 +376,34 @@ impl Sent {
 }
 
 impl Undo {
+    /// What is to be called in place of a call that was never sent.
+    fn instead_of(self, making: &Making) -> Making {
+        let arguments = Arguments::default().encode().unwrap_or_default();
+        let (object, thread) = (making.object.clone(), making.thread);
+        Making {
+            object,
+            thread,
+            method: self.method,
+            arguments,
+            is_kept: true,
+            ..Making::default()
+        }
+    }
+
     /// What is to be called after that call, which ended so; `None` where it got nothing.
     fn of(self, call: Call, outcome: &Outcome) -> Option<Making> {
         let Outcome::Returned(bytes) = outcome else { return None };
         let value = Value::decode(bytes).ok()?;
-        if matches!(value, Value::None | Value::Bool(false)) {
+        let got_nothing = matches!(value, Value::None | Value::Bool(false));
+        if got_nothing && self.when != UndoWhen::Returned {
             return None;
         }
         let token = if let Value::Int(token) = value { u64::try_from(token).ok() } else { None };
-        let token = token.filter(|_| self.is_guarded);
+        let token = token.filter(|_| self.when == UndoWhen::GotToken);
         let guard = token.map(|token| Box::new(Guard { object: call.object.clone(), token }));
         let positional = if self.takes_reply { vec![value] } else { Vec::new() };
         let arguments = Arguments { positional, keyword: Vec::new() }.encode().ok()?;
         let (object, thread, method) = (call.object, call.thread, self.method);
-        Some(Making { object, thread, guard, undo: None, method, arguments })
+        Some(Making { object, thread, guard, undo: None, is_kept: true, method, arguments })
     }
 }

@@ -502,9 +502,10 @@ fn a_replica_without_a_quorum_is_left_for_one_that_may_have_it() {
     assert!(error.to_string().contains("no quorum") && error.outcome_unknown(), "{error}");
     world.call();
     world.serve(2, &[1, 2]);
-    assert_eq!(calls(&world.heard()), [(3, 3)]);
+    assert_eq!(calls(&world.heard()), [(3, 2)]);
     assert_eq!(stick(&mut world), STUCK * 2, "where nobody has one, clients don't run around");
     world.serve(1, &[1, 2]);
+    world.say(&returned(2));
     world.say(&returned(3));
     world.call();
     assert_eq!(stick(&mut world), STUCK);
@@ -570,7 +571,12 @@ fn an_abandoned_call_is_not_sent_again_and_its_reply_is_dropped() {
     world.break_link();
     world.call();
     world.serve(1, &[1]);
-    assert_eq!(calls(&world.heard()), [(4, 4)], "the abandoned ones are acknowledged");
+    let heard = world.heard();
+    assert_eq!((calls(&heard), cancels(&heard)), (vec![(4, 2)], vec![2]));
+    world.say(&returned(2));
+    world.say(&returned(4));
+    world.call();
+    assert_eq!(calls(&world.heard()), [(5, 5)], "the abandoned ones are acknowledged");
 }
 
 #[test]
@@ -816,10 +822,17 @@ impl World {
     fn acquire(&mut self) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        let (method, takes_reply) = ("release".into(), false);
-        let undo = Some(Undo { method, takes_reply, is_guarded: true });
+        let undo = undo("release", UndoWhen::GotToken);
         let making = Making { method: "acquire".into(), undo, ..Making::default() };
         self.session.call(self.now, ticket, making);
+        ticket
+    }
+
+    /// One call of that method, with what else is said of it.
+    fn make(&mut self, method: &str, making: Making) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.session.call(self.now, ticket, Making { method: method.into(), ..making });
         ticket
     }
 }
@@ -1010,5 +1023,121 @@ fn what_a_forgotten_call_told_is_told_again() {
     world.break_link();
     world.call();
     world.serve(1, &[1]);
+    let heard = world.heard();
+    assert_eq!((asked(&heard), cancels(&heard)), (vec![(4, 3, vec![2])], vec![3]));
+}
+
+fn undo(method: &str, when: UndoWhen) -> Option<Undo> {
+    Some(Undo { method: method.into(), takes_reply: false, when })
+}
+
+fn methods(requests: &[Request]) -> Vec<(u64, String)> {
+    let call = |request: &Request| {
+        let Request::Call(call) = request else { return None };
+        Some((call.sequence, call.method.clone()))
+    };
+    requests.iter().filter_map(call).collect()
+}
+
+#[test]
+fn what_gives_back_is_asked_again_over_the_next_connection() {
+    let mut world = World::open(&[1]);
+    let ticket = world.acquire();
+    world.heard();
+    world.session.abandon(world.now, ticket);
+    world.heard();
+    world.say(&returned(2));
+    assert_eq!(methods(&world.heard()), [(3, "release".to_owned())]);
+    world.break_link();
+    world.serve(1, &[1]);
+    assert_eq!(methods(&world.heard()), [(3, "release".to_owned())], "or it is held for ever");
+}
+
+#[test]
+fn a_call_that_was_given_up_is_cancelled_where_its_connection_broke() {
+    let mut world = World::open(&[1]);
+    let ticket = world.make("get", Making::default());
+    world.heard();
+    world.session.abandon(world.now, ticket);
+    assert!(world.heard().is_empty(), "most have run by then");
+    world.break_link();
+    world.serve(1, &[1]);
+    let heard = world.heard();
+    assert_eq!((methods(&heard), cancels(&heard)), (vec![], vec![2]), "it may be parked");
+    let cancelled = Outcome::Refused(Refusal::Cancelled);
+    world.say(&Answer::Reply { sequence: 2, outcome: cancelled });
+    world.call();
+    assert_eq!(asked(&world.heard()), [(3, 3, vec![2])]);
+}
+
+#[test]
+fn a_release_that_nobody_waits_for_is_made_where_there_is_a_session() {
+    let release = || Making { is_kept: true, ..Making::default() };
+    let mut world = World::open(&[1]);
+    world.break_link();
+    let ticket = world.make("release", release());
+    world.session.abandon(world.now, ticket);
+    let ticket = world.make("increment", Making::default());
+    world.session.abandon(world.now, ticket);
+    world.serve(1, &[1]);
+    assert_eq!(methods(&world.heard()), [(2, "release".to_owned())]);
+    world.break_link();
+    world.serve(1, &[1]);
+    assert_eq!(methods(&world.heard()), [(2, "release".to_owned())]);
+
+    let mut fresh = World::new(&[1]);
+    let ticket = fresh.make("release", release());
+    fresh.session.abandon(fresh.now, ticket);
+    assert_eq!(fresh.session.dial(fresh.now), Dial::Nothing, "nothing is held without one");
+}
+
+#[test]
+fn a_wait_that_was_never_made_gives_back_what_it_would_have_given_up() {
+    let wait = || Making { undo: undo("release_all", UndoWhen::Returned), ..Making::default() };
+    let mut world = World::open(&[1]);
+    world.break_link();
+    let ticket = world.make("wait", wait());
+    world.session.abandon(world.now, ticket);
+    world.serve(1, &[1]);
+    assert_eq!(methods(&world.heard()), [(2, "release_all".to_owned())]);
+    world.say(&returned(2));
+
+    let ticket = world.make("wait", wait());
+    world.heard();
+    world.session.abandon(world.now, ticket);
+    assert_eq!(cancels(&world.heard()), [3]);
+    let outcome = Outcome::Returned(crate::Value::Bool(false).encode().unwrap());
+    world.say(&Answer::Reply { sequence: 3, outcome });
+    assert_eq!(methods(&world.heard()), [(4, "release_all".to_owned())], "it has the lock again");
+}
+
+#[test]
+fn what_a_refused_call_told_is_told_again() {
+    let mut world = World::open(&[1]);
+    world.acquire();
+    world.heard();
+    world.say(&Answer::Parked { sequence: 2 });
+    world.say(&returned(2));
+    world.call();
+    assert_eq!(asked(&world.heard()), [(3, 3, vec![2])]);
+    let outcome = Outcome::Refused(Refusal::TooManyCalls);
+    world.say(&Answer::Reply { sequence: 3, outcome });
+    world.call();
     assert_eq!(asked(&world.heard()), [(4, 4, vec![2])]);
+}
+
+#[test]
+fn a_session_is_proven_from_when_the_answered_request_was_sent() {
+    let mut world = World::open(&[1]);
+    world.call();
+    world.heard();
+    world.now += Duration::from_secs(8);
+    world.say(&returned(2));
+    assert_eq!(world.session.health(world.now).state, State::Connected);
+    // The cluster may have heard nothing since: the reply may have been on its way for so long.
+    world.now += Duration::from_secs(3);
+    assert_eq!(world.session.health(world.now).state, State::Doubtful);
+    world.session.wake(world.now);
+    world.say(&Answer::Alive(SESSION));
+    assert_eq!(world.session.health(world.now).state, State::Connected);
 }
