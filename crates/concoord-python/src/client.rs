@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use concoord::{
     Arguments, Error, Gathered, Guard, Health, Manner, ObjectName, Options, Refusal, State, Undo,
+    UndoWhen,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -37,7 +38,8 @@ pub(crate) struct Client {
     /// Who calls, where that is not the thread that does.
     thread: Option<u64>,
     /// By what gives something out, what gives it back.
-    undo: HashMap<String, String>,
+    /// By method, what gives back what a call got that was given up, and whether it does always.
+    undo: HashMap<String, (String, bool)>,
     proxy: Option<Py<PyType>>,
 }
 
@@ -258,9 +260,12 @@ fn class_of(py: Python<'_>, proxy: Option<&Py<PyType>>) -> PyResult<String> {
     proxy.map_or(Ok(String::new()), |proxy| proxy.getattr(py, "_class")?.extract(py))
 }
 
-fn undo_of(py: Python<'_>, proxy: Option<&Py<PyType>>) -> PyResult<HashMap<String, String>> {
-    let ways = proxy.map(|proxy| proxy.bind(py).getattr_opt("_ways")).transpose()?.flatten();
-    ways.map_or_else(|| Ok(HashMap::new()), |ways| ways.extract())
+fn undo_of(
+    py: Python<'_>,
+    proxy: Option<&Py<PyType>>,
+) -> PyResult<HashMap<String, (String, bool)>> {
+    let undoes = proxy.map(|proxy| proxy.bind(py).getattr_opt("_undoes")).transpose()?.flatten();
+    undoes.map_or_else(|| Ok(HashMap::new()), |undoes| undoes.extract())
 }
 
 impl Client {
@@ -278,13 +283,14 @@ impl Client {
     }
 
     fn manner(&self, method: &str) -> Manner {
-        let undo = self.undo.get(method).map(|method| Undo {
+        let undo = self.undo.get(method).map(|(method, always)| Undo {
             method: method.clone(),
             takes_reply: false,
-            is_guarded: true,
+            when: if *always { UndoWhen::Returned } else { UndoWhen::GotToken },
         });
+        let is_kept = self.undo.values().any(|(gives_back, _)| gives_back == method);
         let (guard, thread) = (self.guard.clone(), self.thread);
-        Manner { object: Some(self.object.clone()), thread, guard, undo }
+        Manner { object: Some(self.object.clone()), thread, guard, undo, is_kept }
     }
 }
 

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from concoord._proxy import Proxy, Session
-from concoord.exception import FenceError, LockLost, SessionExpiredError
+from concoord.exception import FenceError, LockLost, RefusedError, SessionExpiredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,36 +20,192 @@ LOOK_SECONDS = 0.1
 """How often it is looked whether something is lost, where somebody asked to be told."""
 
 
-RENEWS: dict[str, tuple[str | None, str | None]] = {
-    "wait": ("gettoken", None),
-    "downgrade": (None, "release_read"),
+ALL = "release_all"
+"""What gives back all that the caller has of an object."""
+
+
+class Renewal(NamedTuple):
+    """A call after which what is held is held under another token."""
+
+    asks: str | None
+    """What tells the token; `None` where the call itself returns it."""
+    gives_back: str | None
+    """What gives it back from then on, if something else does."""
+    undo: str
+    """What gives all back where the call was given up."""
+    always: bool
+    """Whether that is so too where the call was never made."""
+
+
+RENEWS = {
+    "wait": Renewal("gettoken", None, ALL, always=True),
+    "downgrade": Renewal(None, "release_read", "release_read", always=False),
 }
-"""What holds under another token afterwards: what tells it, and what gives it back from then on."""
+
+UNCHANGED = (TypeError, ValueError, OverflowError, RefusedError)
+"""What a call raises that has done nothing."""
 
 
-class Hold(NamedTuple):
-    """Something that a thread got."""
+def undoes(ways: dict[str, str], methods: set[str]) -> dict[str, tuple[str, bool]]:
+    """Give what the client calls where a call is given up, and whether always."""
+    renewals = {method: renewal for method, renewal in RENEWS.items() if method in methods}
+    got = {method: (gives_back, False) for method, gives_back in ways.items()}
+    return got | {method: (each.undo, each.always) for method, each in renewals.items()}
 
-    token: int
-    gives_back: str
-    """The method that does."""
-    thread: int
-    process: int
-    losses: int
-    """How many sessions were lost before."""
+
+class Hold:
+    """Something that a caller got, or lost since."""
+
+    __slots__ = ("caller", "gives_back", "over", "process", "session", "token", "told")
+
+    def __init__(
+        self, token: int, gives_back: str, caller: int, session: tuple[int, int | None]
+    ) -> None:
+        """Hold under a token what `gives_back` will give back."""
+        self.token: int | None = token
+        """`None` once it is held under another one that nobody has asked for yet."""
+        self.gives_back = gives_back
+        self.caller = caller
+        self.session = session
+        """In which session: how many were lost before, and its number."""
+        self.process = os.getpid()
+        self.over = ""
+        """Why it is held no more, where that is known."""
+        self.told = False
+        """Whether its caller was told that it is lost."""
+
+
+class Ledger:
+    """Who holds what of an object, through one proxy.
+
+    What is lost stays until its caller gives it back: if it were forgotten before, that would
+    release what another one holds by then.
+    """
+
+    def __init__(self, client: Client) -> None:
+        """Begin with nothing."""
+        self._client = client
+        self._lock = threading.Lock()
+        self._holds: list[Hold] = []
+
+    def session(self) -> tuple[int, int | None]:
+        """Give which session there is."""
+        _, _, number, losses = self._client.health()
+        return losses, number
+
+    def got(self, token: int, gives_back: str, caller: int) -> Hold:
+        """Keep that a caller got something just now."""
+        hold = Hold(token, gives_back, caller, self.session())
+        with self._lock:
+            self._holds.append(hold)
+        return hold
+
+    def last(self, caller: int) -> Hold | None:
+        """Give what a caller got last, lost or not."""
+        mine = (hold for hold in reversed(self.all()) if hold.caller == caller)
+        return next(mine, None)
+
+    def token(self, caller: int) -> int | None:
+        """Give the token of what a caller got last; `None` where it has to be asked for."""
+        self.check(caller)
+        hold = self.last(caller)
+        if hold is None or self.is_over(hold):
+            message = "this caller holds nothing that has a token"
+            raise RuntimeError(message)
+        return hold.token
+
+    def check(self, caller: int) -> None:
+        """Raise `LockLost`, once, if what a caller holds is lost."""
+        news = [hold for hold in self.all() if hold.caller == caller and not hold.told]
+        news = self.over(news)
+        for hold in news:
+            hold.told = True
+        if news:
+            raise lost(news)
+
+    def over(self, holds: list[Hold]) -> list[Hold]:
+        """Give those that are held no more, as far as is known here."""
+        session = self.session() if holds else (0, None)
+        return [hold for hold in holds if hold.over or hold.session != session]
+
+    def is_over(self, hold: Hold) -> bool:
+        """Tell whether that is held no more, as far as is known here."""
+        return bool(self.over([hold]))
+
+    def may_be_lost(self) -> bool:
+        """Tell whether anything is lost, or may be by now."""
+        holds = self.all()
+        return bool(holds) and (self._client.health()[0] == "doubtful" or bool(self.over(holds)))
+
+    def take(self, gives_back: str, caller: int, count: int = 1) -> tuple[list[Hold], list[Hold]]:
+        """Take out what a caller is about to give back: what is held, and what is lost.
+
+        As in Python, one may give back what another got: but only what that still holds.
+        """
+        everything = [hold for hold in reversed(self.all()) if hold.gives_back == gives_back]
+        own = [hold for hold in everything if hold.caller == caller]
+        over = self.over(everything)
+        others = [hold for hold in everything if hold not in own and hold not in over]
+        taken = [hold for hold in [*own, *others][: max(1, count)] if self.drop(hold)]
+        held = [hold for hold in taken if hold not in over]
+        return held, [hold for hold in taken if hold in over]
+
+    def take_all(self, caller: int) -> tuple[list[Hold], list[Hold]]:
+        """Take out all that a caller has, to give it back at once."""
+        taken = [hold for hold in self.all() if hold.caller == caller and self.drop(hold)]
+        over = self.over(taken)
+        return [hold for hold in taken if hold not in over], over
+
+    def drop(self, hold: Hold) -> bool:
+        """Forget that; false if somebody has."""
+        with self._lock:
+            if hold not in self._holds:
+                return False
+            self._holds.remove(hold)
+            return True
+
+    def forgo(self, caller: int, why: str) -> None:
+        """Keep that a caller holds nothing any more of what it had."""
+        for hold in self.all():
+            if hold.caller == caller and not hold.over:
+                hold.over, hold.told = why, True
+
+    def renew(self, caller: int, token: int | None, gives_back: str | None) -> None:
+        """Keep that a caller holds all it had under another token, or the last in another way."""
+        mine = [hold for hold in self.all() if hold.caller == caller and not hold.over]
+        for hold in mine[-1:] if gives_back else mine:
+            hold.token, hold.gives_back = token, gives_back or hold.gives_back
+
+    def all(self) -> list[Hold]:
+        """Give all, the oldest first. A forked child holds nothing of what its parent does."""
+        process = os.getpid()
+        with self._lock:
+            return [hold for hold in self._holds if hold.process == process]
+
+
+def lost(holds: list[Hold]) -> LockLost:
+    """Make what is raised where those are lost."""
+    what = f"what was held under token {holds[-1].token} is held no more"
+    return LockLost(f"{what}: {holds[-1].over or 'its session ended'}; others may hold it by now")
+
+
+def count_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Give how much a call gives back."""
+    count = kwargs.get("n", args[0] if args else 1)
+    return count if isinstance(count, int) else 1
 
 
 class Holds:
-    """All that this process got of an object, through one proxy."""
+    """What the threads of this process got of an object."""
 
     def __init__(self, client: Client, ways: dict[str, str]) -> None:
         """Make one that holds nothing; `ways` are methods that get, each with what gives back."""
         self._client = client
         self._ways = ways
-        self._backs = frozenset(ways.values())
+        self._backs = frozenset((*ways.values(), ALL))
         self._lock = threading.Lock()
-        self._holds: list[Hold] = []
         self._looker: threading.Thread | None = None
+        self.ledger = Ledger(client)
         self.on_lost: Callable[[], object] | None = None
         self.lost_event = threading.Event()
         self._told = False
@@ -58,67 +214,84 @@ class Holds:
         """Call the object, and keep what comes of it."""
         if method in self._backs:
             return self._give_back(method, args, kwargs)
-        self.check()
-        if method not in self._ways:
-            result = self._client.call(method, *args, **kwargs)
-            if method in RENEWS:
-                self._renew(method, result)
+        try:
+            self.check()
+            if method in self._ways:
+                return self.get(method, args, kwargs) is not None
+            renews = method in RENEWS
+            plain = self._client.call
+            result = self._renew(method, args, kwargs) if renews else plain(method, *args, **kwargs)
+            # It may have been made in another session than that which was there before.
+            self.check()
             return result
-        losses = self._client.health()[3]
-        token = self._client.call(method, *args, **kwargs)
-        if token is False or token is None:
-            return False
-        hold = Hold(token, self._ways[method], threading.get_ident(), os.getpid(), losses)
-        with self._lock:
-            self._holds.append(hold)
-            self.lost_event.clear()
-        self.look()
-        return True
-
-    def _renew(self, method: str, result: Any) -> None:
-        """Keep the token that a call gave in place of another one."""
-        thread = threading.get_ident()
-        hold = self._last(lambda hold: hold.thread == thread)
-        if hold is None:
-            return
-        asks, gives_back = RENEWS[method]
-        token = result if asks is None else self._client.call(asks)
-        if token is not None:
-            with self._lock:
-                at = self._holds.index(hold)
-                back = gives_back or hold.gives_back
-                self._holds[at] = hold._replace(token=token, gives_back=back)
-
-    def token(self) -> int:
-        """Give the token of what this thread got last; raises what says that it has nothing."""
-        self.check()
-        hold = self._last(lambda hold: hold.thread == threading.get_ident())
-        if hold is None:
-            message = "this thread holds nothing that has a token"
-            raise RuntimeError(message)
-        return hold.token
+        except SessionExpiredError:
+            self.check()
+            raise
 
     def check(self) -> None:
         """Raise `LockLost`, once, if what this thread holds is lost."""
-        thread = threading.get_ident()
-        lost = [hold for hold in self._all() if hold.thread == thread and self._is_lost(hold)]
-        if lost:
-            self._lose(lost)
+        try:
+            self.ledger.check(threading.get_ident())
+        except LockLost:
+            self.lost_event.set()
+            raise
+
+    def get(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hold | None:
+        """Acquire; `None` where it was not to be had."""
+        caller = threading.get_ident()
+        while True:
+            before, _ = self.ledger.session()
+            token = self._client.call(method, *args, **kwargs)
+            if token is False or token is None:
+                return None
+            hold = self.ledger.got(token, self._ways[method], caller)
+            if hold.session[0] == before:
+                self.lost_event.clear()
+                self.look()
+                return hold
+            # A session ended meanwhile, and nobody knows whether this was got before or after.
+            self.ledger.drop(hold)
+            with contextlib.suppress(FenceError, SessionExpiredError):
+                self._guarded(token).call(hold.gives_back)
+
+    def _guarded(self, token: int) -> Client:
+        return self._client.guarded(self._client, token)
+
+    def _renew(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        renewal, caller = RENEWS[method], threading.get_ident()
+        try:
+            result = self._client.call(method, *args, **kwargs)
+        except UNCHANGED:
+            raise
+        except BaseException:
+            self.ledger.forgo(caller, f"{method} was given up, and with it what was held")
+            raise
+        self.ledger.renew(caller, None if renewal.asks else result, renewal.gives_back)
+        return result
+
+    def token(self) -> int:
+        """Give the token of what this thread got last; raises what says that it has nothing."""
+        caller = threading.get_ident()
+        token = self.ledger.token(caller)
+        if token is None:
+            token = self._client.call("gettoken")
+            self.ledger.renew(caller, token, None)
+            # Asked in another session, it would be another's.
+            token = self.ledger.token(caller)
+        if token is None:
+            message = "this thread holds nothing that has a token"
+            raise RuntimeError(message)
+        return token
 
     def is_lost(self) -> bool:
         """Tell whether anything held here is lost, or may be by now."""
-        if self.lost_event.is_set():
-            return True
-        holds = self._all()
-        return bool(holds) and (
-            self._client.health()[0] == "doubtful" or any(map(self._is_lost, holds))
-        )
+        return self.lost_event.is_set() or self.ledger.may_be_lost()
 
     def look(self) -> None:
         """Have somebody look whether what is held is lost, if anybody wants to be told."""
         with self._lock:
             wanted = self._told or self.on_lost is not None
-            if wanted and self._holds and self._looker is None:
+            if wanted and self.ledger.all() and self._looker is None:
                 self._looker = threading.Thread(
                     target=self._look, name="concoord-lost", daemon=True
                 )
@@ -134,7 +307,7 @@ class Holds:
         pause = threading.Event()
         while True:
             with self._lock:
-                if not self._holds:
+                if not self.ledger.all():
                     self._looker = None
                     return
             if self.is_lost():
@@ -147,49 +320,53 @@ class Holds:
             pause.wait(LOOK_SECONDS)
 
     def _give_back(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.check()
-        thread = threading.get_ident()
-        hold = self._last(lambda hold: hold.gives_back == method and hold.thread == thread)
-        # As in Python, another thread may give back what this one got.
-        hold = hold or self._last(lambda hold: hold.gives_back == method)
-        if hold is None:
-            return self._client.call(method, *args, **kwargs)
-        # Under its token: what somebody got after the end of our session is never given back.
+        caller, count = threading.get_ident(), count_of(args, kwargs)
+        held, over = (
+            self.ledger.take_all(caller)
+            if method == ALL
+            else self.ledger.take(method, caller, count)
+        )
+        if over and count > len(over):
+            args, kwargs = (count - len(over),), {}
         try:
-            result = self._client.guarded(self._client, hold.token).call(method, *args, **kwargs)
+            result = None
+            if held:
+                # Under its token: what somebody got after the end of our session is never given
+                # back.
+                result = self._under(held[0], method, args, kwargs)
+            elif not over:
+                result = self._client.call(method, *args, **kwargs)
         except (FenceError, SessionExpiredError):
-            self._lose([hold])
-        count = kwargs.get("n", args[0] if args else 1)
-        others = [each for each in self._all() if each.gives_back == method and each != hold]
-        self._drop([hold, *others[: max(0, count - 1)]])
+            over = held
+        if over:
+            self.lost_event.set()
+            raise lost(over)
         return result
 
-    def _lose(self, lost: list[Hold]) -> None:
-        self._drop(lost)
-        self.lost_event.set()
-        message = (
-            "the session ended that held this, under token "
-            f"{lost[-1].token}: others may hold it by now"
-        )
-        raise LockLost(message)
+    def end(self, hold: Hold, *, quiet: bool) -> None:
+        """Give that very one back; silently, if `quiet`, where its caller gave it up itself."""
+        gone = not self.ledger.drop(hold)
+        if gone and not self.ledger.is_over(hold):
+            message = "it was given back within its `with` already"
+            raise RuntimeError(message)
+        if not self.ledger.is_over(hold):
+            try:
+                self._under(hold, hold.gives_back, (), {})
+            except (FenceError, SessionExpiredError):
+                pass
+            else:
+                return
+        if not (quiet and hold.over):
+            self.lost_event.set()
+            raise lost([hold])
 
-    def _is_lost(self, hold: Hold) -> bool:
-        return self._client.health()[3] != hold.losses
-
-    def _all(self) -> list[Hold]:
-        # A forked child holds nothing of what its parent does.
-        process = os.getpid()
-        with self._lock:
-            return [hold for hold in self._holds if hold.process == process]
-
-    def _last(self, wanted: Callable[[Hold], bool]) -> Hold | None:
-        return next(filter(wanted, reversed(self._all())), None)
-
-    def _drop(self, holds: list[Hold]) -> None:
-        with self._lock:
-            for hold in holds:
-                with contextlib.suppress(ValueError):
-                    self._holds.remove(hold)
+    def _under(self, hold: Hold, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        token = hold.token
+        if token is None:
+            token = self._client.call("gettoken")
+            if token is None or self.ledger.is_over(hold):
+                raise lost([hold])
+        return self._guarded(token).call(method, *args, **kwargs)
 
 
 class Holder(Proxy):
@@ -199,9 +376,10 @@ class Holder(Proxy):
     `LockLost` at its next use and at the end of its `with`.
     """
 
-    __slots__ = ("_holds",)
+    __slots__ = ("_holds", "_withs")
 
     _ways: ClassVar[dict[str, str]] = {}
+    _undoes: ClassVar[dict[str, tuple[str, bool]]] = {}
 
     def __init__(
         self,
@@ -219,6 +397,7 @@ class Holder(Proxy):
         self._client = client
         self._holds = Holds(client, self._ways)
         self._call = self._holds.call
+        self._withs = threading.local()
 
     @property
     def token(self) -> int:
@@ -237,8 +416,13 @@ class Holder(Proxy):
 
     def __enter__(self) -> int:  # type: ignore[override]
         """Acquire; gives the token."""
-        self._call(next(iter(self._ways)))
-        return self._holds.token()
+        self._holds.check()
+        hold = self._holds.get(next(iter(self._ways)), (), {})
+        if hold is None or hold.token is None:
+            message = "it was not to be had"
+            raise RuntimeError(message)
+        self._inside().append(hold)
+        return hold.token
 
     def __exit__(
         self,
@@ -247,7 +431,14 @@ class Holder(Proxy):
         traceback: TracebackType | None,
     ) -> None:
         """Release. Raises `LockLost` if it was lost meanwhile."""
-        self._call(self._ways[next(iter(self._ways))])
+        self._holds.end(self._inside().pop(), quiet=error is not None)
+
+    def _inside(self) -> list[Hold]:
+        """Give what the `with` blocks of this thread hold, the innermost last."""
+        if not hasattr(self._withs, "holds"):
+            self._withs.holds = []
+        holds: list[Hold] = self._withs.holds
+        return holds
 
 
 def token_of(holder: object) -> tuple[Client, int]:

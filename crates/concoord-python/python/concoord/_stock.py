@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from concoord._concoord import LocalObject, stock_interface
-from concoord._held import Holder
+from concoord._held import Holder, undoes
 from concoord._interface import INIT, told
 from concoord._proxy import Proxy, class_from
+
+if TYPE_CHECKING:
+    from concoord._interface import Interface
 
 WAYS = {
     "Lock": {"acquire": "release"},
@@ -77,16 +80,22 @@ class LocalHolder(Local):
 
 def local_class(module: str, name: str) -> Any:
     """Make the local class of a ready-made object."""
-    base = _with_ways(LocalHolder, name) if name in WAYS else Local
-    return class_from(told(stock_interface(f"{module}.{name}")), base, module)
+    interface = told(stock_interface(f"{module}.{name}"))
+    base = with_ways(LocalHolder, name, interface) if name in WAYS else Local
+    return class_from(interface, base, module)
 
 
 def proxy_class(module: str, name: str) -> Any:
     """Make the proxy of a ready-made object, whose module is called as that of the object."""
     of = module.replace("concoord.proxy.", "concoord.object.")
-    base = _with_ways(Holder, name) if name in WAYS else Proxy
-    return class_from(told(stock_interface(f"{of}.{name}")), base, module)
+    interface = told(stock_interface(f"{of}.{name}"))
+    base = with_ways(Holder, name, interface) if name in WAYS else Proxy
+    return class_from(interface, base, module)
 
 
-def _with_ways(base: type, name: str) -> type:
-    return type(base.__name__, (base,), {"__slots__": (), "_ways": WAYS[name]})
+def with_ways(base: type, name: str, interface: Interface) -> type:
+    """Make a base of the class of that name that knows what gets and what gives back."""
+    ways = WAYS[name]
+    given_up = undoes(ways, {method.name for method in interface.methods})
+    names = {"__slots__": (), "_ways": ways, "_undoes": given_up}
+    return type(base.__name__, (base,), names)

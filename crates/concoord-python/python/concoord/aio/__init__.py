@@ -14,16 +14,18 @@ call waits waits no more, and gives back what it got too late.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import itertools
 import weakref
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from concoord._concoord import Client, Gather, stock_interface
+from concoord._held import ALL, RENEWS, UNCHANGED, Hold, Ledger, count_of, lost
 from concoord._interface import interface_of, told
 from concoord._proxy import class_from
-from concoord._stock import WAYS
-from concoord.exception import FenceError, LockLost, SessionExpiredError
+from concoord._stock import WAYS, with_ways
+from concoord.exception import FenceError, SessionExpiredError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -161,90 +163,130 @@ class Proxy:
         return f"<{type(self).__name__} at {self._client.bootstrap}>"
 
 
-class Hold(NamedTuple):
-    """Something that a task got."""
-
-    token: int
-    gives_back: str
-    caller: int
-    losses: int
-
-
 class Holder(Proxy):
-    """A proxy of something that is acquired and released, by tasks."""
+    """A proxy of something that is acquired and released, by tasks.
 
-    __slots__ = ("_holds",)
+    As with that of threads, what is lost raises `LockLost` at the next use and at the end of its
+    `async with`. A condition's `wait` that is cancelled does not get the lock back.
+    """
+
+    __slots__ = ("_ledger", "_withs")
 
     _ways: ClassVar[dict[str, str]] = {}
+    _undoes: ClassVar[dict[str, tuple[str, bool]]] = {}
 
     def __init__(
         self, bootstrap: str = "", timeout: float = 60, name: str = "", session: Any = None
     ) -> None:
         """Name the replicas, as `Proxy` does."""
         super().__init__(bootstrap, timeout, name, session)
-        self._holds: list[Hold] = []
+        self._ledger = Ledger(self._client)
+        self._withs: dict[int, list[Hold]] = {}
 
-    def _call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
-        if method in self._ways:
-            return self._get(method, args, kwargs)
-        if method in self._ways.values():
-            return self._give_back(method, args, kwargs)
-        return super()._call(method, *args, **kwargs)
+    async def _call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        if method in self._ways.values() or method == ALL:
+            return await self._give_back(method, args, kwargs)
+        caller = _caller()
+        try:
+            self._ledger.check(caller)
+            if method in self._ways:
+                return await self._get(method, args, kwargs) is not None
+            if method in RENEWS:
+                result = await self._renew(method, args, kwargs)
+            else:
+                result = await call(self._client, method, args, kwargs)
+            # It may have been made in another session than that which was there before.
+            self._ledger.check(caller)
+            return result
+        except SessionExpiredError:
+            self._ledger.check(caller)
+            raise
 
-    async def _get(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        self._check()
-        losses = self._client.health()[3]
-        token = await call(self._client, method, args, kwargs)
-        if token is False or token is None:
-            return False
-        self._holds.append(Hold(token, self._ways[method], _caller(), losses))
-        return True
+    async def _get(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hold | None:
+        while True:
+            before, _ = self._ledger.session()
+            token = await call(self._client, method, args, kwargs)
+            if token is False or token is None:
+                return None
+            hold = self._ledger.got(token, self._ways[method], _caller())
+            if hold.session[0] == before:
+                return hold
+            # A session ended meanwhile, and nobody knows whether this was got before or after.
+            self._ledger.drop(hold)
+            with contextlib.suppress(FenceError, SessionExpiredError):
+                await self._under(hold, hold.gives_back, (), {})
+
+    async def _renew(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        renewal, caller = RENEWS[method], _caller()
+        try:
+            result = await call(self._client, method, args, kwargs)
+        except UNCHANGED:
+            raise
+        except BaseException:
+            self._ledger.forgo(caller, f"{method} was given up, and with it what was held")
+            raise
+        token = None if renewal.asks else result
+        self._ledger.renew(caller, token, renewal.gives_back)
+        if renewal.asks:
+            # `token` is no call: it has to be there.
+            token = await call(self._client, renewal.asks, (), {})
+            self._ledger.renew(caller, token, None)
+        return result
 
     async def _give_back(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self._check()
-        hold = self._mine() or next(iter(self._holds), None)
-        if hold is None:
-            return await call(self._client, method, args, kwargs)
-        # Under its token: what somebody got after the end of our session is never given back.
-        client = self._client.guarded(self._client, hold.token)
-        self._holds.remove(hold)
+        caller, count = _caller(), count_of(args, kwargs)
+        take_all = method == ALL
+        held, over = (
+            self._ledger.take_all(caller) if take_all else self._ledger.take(method, caller, count)
+        )
+        if over and count > len(over):
+            args, kwargs = (count - len(over),), {}
         try:
-            return await call(client, method, args, kwargs)
-        except (FenceError, SessionExpiredError) as error:
-            raise _lost(hold) from error
+            result = None
+            if held:
+                result = await self._under(held[0], method, args, kwargs)
+            elif not over:
+                result = await call(self._client, method, args, kwargs)
+        except (FenceError, SessionExpiredError):
+            over = held
+        if over:
+            raise lost(over)
+        return result
 
-    def _mine(self) -> Hold | None:
-        caller = _caller()
-        return next((hold for hold in reversed(self._holds) if hold.caller == caller), None)
-
-    def _check(self) -> None:
-        hold = self._mine()
-        if hold is not None and self._client.health()[3] != hold.losses:
-            self._holds.remove(hold)
-            raise _lost(hold)
+    async def _under(
+        self, hold: Hold, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call under its token: what somebody got after our session's end is never given back."""
+        token = hold.token
+        if token is None:
+            token = await call(self._client, "gettoken", (), {})
+            if token is None or self._ledger.is_over(hold):
+                raise lost([hold])
+        return await call(self._client.guarded(self._client, token), method, args, kwargs)
 
     @property
     def token(self) -> int:
         """The fencing token of what this task holds."""
-        self._check()
-        hold = self._mine()
-        if hold is None:
+        token = self._ledger.token(_caller())
+        if token is None:
             message = "this task holds nothing that has a token"
             raise RuntimeError(message)
-        return hold.token
+        return token
 
     @property
     def lost(self) -> bool:
         """Whether anything held is lost, or may be: the cluster has not answered for so long."""
-        state, _, _, losses = self._client.health()
-        return bool(self._holds) and (
-            state == "doubtful" or any(hold.losses != losses for hold in self._holds)
-        )
+        return self._ledger.may_be_lost()
 
     async def __aenter__(self) -> int:
         """Acquire; gives the token."""
-        await self._call(next(iter(self._ways)))
-        return self.token
+        self._ledger.check(_caller())
+        hold = await self._get(next(iter(self._ways)), (), {})
+        if hold is None or hold.token is None:
+            message = "it was not to be had"
+            raise RuntimeError(message)
+        self._withs.setdefault(_caller(), []).append(hold)
+        return hold.token
 
     async def __aexit__(
         self,
@@ -253,14 +295,23 @@ class Holder(Proxy):
         traceback: TracebackType | None,
     ) -> None:
         """Release. Raises `LockLost` if it was lost meanwhile."""
-        await self._call(next(iter(self._ways.values())))
-
-
-def _lost(hold: Hold) -> LockLost:
-    message = (
-        f"the session ended that held this, under token {hold.token}: others may hold it by now"
-    )
-    return LockLost(message)
+        holds = self._withs[_caller()]
+        hold = holds.pop()
+        if not holds:
+            del self._withs[_caller()]
+        gone = not self._ledger.drop(hold)
+        if not self._ledger.is_over(hold):
+            if gone:
+                message = "it was given back within its `async with` already"
+                raise RuntimeError(message)
+            try:
+                await self._under(hold, hold.gives_back, (), {})
+            except (FenceError, SessionExpiredError):
+                pass
+            else:
+                return
+        if not (error is not None and hold.over):
+            raise lost([hold])
 
 
 def proxy_for(cls: type) -> Any:
@@ -282,7 +333,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(message) from error
     base: type = Proxy
     if name in WAYS:
-        base = type("Holder", (Holder,), {"__slots__": (), "_ways": WAYS[name]})
+        base = with_ways(Holder, name, interface)
     made = class_from(interface, base, __name__)
     globals()[name] = made
     return made
