@@ -24,7 +24,7 @@ type Asked<'py> = (u64, Bound<'py, PyString>, Bound<'py, PyTuple>, Option<Bound<
 const TIMEOUT_SECONDS_MAX: f64 = 1e9;
 
 /// Calls of one object, by a session that it may share with others.
-#[pyclass(frozen, module = "concoord._concoord")]
+#[pyclass(frozen, weakref, module = "concoord._concoord")]
 pub(crate) struct Client {
     client: Arc<concoord::Client>,
     /// As it was given.
@@ -145,6 +145,12 @@ impl Client {
         Self { guard, ..self.copy(py) }
     }
 
+    /// The same object, for calls that are answered within so many seconds.
+    #[pyo3(signature = (timeout, /))]
+    fn within(&self, py: Python<'_>, timeout: f64) -> Self {
+        Self { timeout, ..self.copy(py) }
+    }
+
     /// The same object, called by one that is no thread of this process, whatever thread calls.
     #[pyo3(signature = (thread, /))]
     fn called_by(&self, py: Python<'_>, thread: u64) -> Self {
@@ -162,6 +168,7 @@ impl Client {
         let Health { state, session, losses } = py.detach(|| self.client.health());
         let (state, seconds) = match state {
             State::None => ("none", 0.0),
+            State::Closed => ("closed", 0.0),
             State::Connected => ("connected", 0.0),
             State::Reconnecting { since } => ("reconnecting", since.as_secs_f64()),
             State::Doubtful => ("doubtful", 0.0),

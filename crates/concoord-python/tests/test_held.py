@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from concoord.object.lock import Lock as LocalLock
 from concoord.proxy.condition import Condition
 from concoord.proxy.counter import Counter
 from concoord.proxy.lock import Lock
+from concoord.proxy.semaphore import Semaphore
 
 if TYPE_CHECKING:
     from cluster import Cluster
@@ -121,7 +123,7 @@ def test_objects_share_a_session_and_are_told_apart_by_their_names(cluster: Clus
         assert (counter.getvalue(), named.getvalue()) == (1, 5)
         assert named.session.number == counter.session.number
         assert named.session.state == "connected"
-    assert named.session.state in ("lost", "none")
+    assert named.session.state == "closed"
     session = Session(cluster.bootstrap)
     assert Counter(session=session, name="other").getvalue() == 5
     session.close()
@@ -150,6 +152,20 @@ def test_two_contend_for_a_lock(cluster: Cluster) -> None:
         first.release()
     first.close()
     second.close()
+
+
+def test_a_semaphore_is_as_the_tutorial_of_2012_shows_it(cluster: Cluster) -> None:
+    cluster.start("concoord.object.semaphore.Semaphore")
+    semaphore = Semaphore(cluster.bootstrap)
+    semaphore.__concoordinit__(2)
+    assert [semaphore.acquire(), semaphore.acquire()] == [True, True]
+    assert repr(semaphore) == "<DSemaphore count=0>"
+    for replica in cluster.replicas:
+        replica.kill()
+        replica.wait()
+    start = time.monotonic()
+    assert repr(semaphore) == f"<Semaphore at {cluster.bootstrap}>"
+    assert time.monotonic() - start < 5, "it does not wait for what may never come"
 
 
 def test_guarded_calls_are_refused_once_the_lock_is_released(cluster: Cluster) -> None:
@@ -344,6 +360,30 @@ def test_a_holder_that_only_reconnects_keeps_the_lock(cluster: Cluster) -> None:
     assert rival.acquire(timeout=20)
     rival.close()
     lock.close()
+
+
+def test_a_session_tells_how_it_is(cluster: Cluster) -> None:
+    cluster.start(COUNTER, 1, "--session-timeout", "2")
+    session = Session(cluster.bootstrap, timeout=20)
+    said: queue.Queue[str] = queue.Queue()
+    assert session.state == "none"
+    session.on_change(said.put)
+    Counter(session=session).increment()
+    assert said.get(timeout=20) == "connected"
+    assert not session.lost_event.is_set()
+    cluster.replicas[0].send_signal(signal.SIGSTOP)
+    try:
+        heard = [said.get(timeout=20)]
+        while heard[-1] != "lost":
+            heard.append(said.get(timeout=20))
+        assert session.lost_event.wait(20)
+    finally:
+        cluster.replicas[0].send_signal(signal.SIGCONT)
+    assert said.get(timeout=20) in ("connected", "reconnecting")
+    session.close()
+    while said.get(timeout=20) != "closed":
+        pass
+    assert session.lost_event.is_set()
 
 
 def test_who_lost_its_session_is_told(cluster: Cluster) -> None:

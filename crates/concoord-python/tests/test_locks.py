@@ -136,9 +136,9 @@ def test_permits_are_got_or_not() -> None:
 
 def test_a_barrier_of_one_is_passed_at_once() -> None:
     barrier = Barrier(count=1)
-    assert (barrier.wait(), barrier.parties(), barrier.n_waiting()) == (0, 1, 0)
+    assert (barrier.wait(), barrier.parties, barrier.n_waiting) == (0, 1, 0)
     barrier.abort()
-    assert barrier.broken()
+    assert barrier.broken
 
 
 def test_threads_wait_for_each_other() -> None:

@@ -100,6 +100,8 @@ pub enum State {
         /// How long.
         since: Duration,
     },
+    /// It was closed here.
+    Closed,
     /// It has not answered for so long that it may have ended the session: what that held may be
     /// another's by now.
     Doubtful,
@@ -119,6 +121,7 @@ pub(crate) struct Session {
     calls: Calls,
     /// Sessions that were lost.
     losses: u64,
+    closed: bool,
     /// The class of the object that the cluster was started with.
     default_class: String,
     questions: Vec<(Ticket, Question)>,
@@ -205,6 +208,7 @@ impl Session {
             proven_at: Duration::ZERO,
             calls: Calls::default(),
             losses: 0,
+            closed: false,
             default_class: String::new(),
             questions: Vec::new(),
             waiting: None,
@@ -284,6 +288,7 @@ impl Session {
         let (session, losses) = (self.id.map(|id| id.0), self.losses);
         let over = self.proven_at + self.timeout;
         let state = match (self.id, self.cut_off_since()) {
+            (None, _) if self.closed => State::Closed,
             (None, _) => State::None,
             // The cluster may have ended it meanwhile: nobody may rely on it any more. So too where
             // this process stood still, and its connection did not break.
@@ -314,6 +319,7 @@ impl Session {
             write_frame(&Request::Close(id), &mut self.output);
         }
         self.lose_session();
+        self.closed = true;
         self.fail_unsent(&Error::Closed);
         self.link = Link::Down;
     }

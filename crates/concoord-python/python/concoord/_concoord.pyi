@@ -63,6 +63,7 @@ class Client:
         """Call another object by the same session."""
     def guarded(self, holder: Client, token: int, /) -> Client:
         """Call the same object, only while `holder`'s is held under that token."""
+    def within(self, timeout: float, /) -> Client: ...
     def called_by(self, thread: int, /) -> Client:
         """Call the same object as one that is no thread of this process."""
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from concoord._concoord import Client
 from concoord._interface import interface_of, told
+from concoord._session import Session
 from concoord._source import Style, class_name, class_source
 from concoord.exception import ConcoordError, SessionExpiredError, WatchLostError
 
@@ -143,51 +144,6 @@ class Proxy:
         """Travel to another process as what it connects to."""
         client = self._client
         return type(self), (client.bootstrap, client.timeout, client.name)
-
-
-class Session:
-    """A session with a cluster, which any number of proxies may share.
-
-    It keeps itself alive in the background. When it ends, by `close` or by a silence that is too
-    long, the cluster releases what was held in it.
-    """
-
-    __slots__ = ("_client",)
-
-    def __init__(self, bootstrap: str, timeout: float = 60) -> None:
-        """Connect to the replicas at `bootstrap`, as a proxy does."""
-        self._client = Client(bootstrap, timeout, None)
-
-    @classmethod
-    def _of(cls, client: Client) -> Self:
-        session = cls.__new__(cls)
-        session._client = client  # noqa: SLF001
-        return session
-
-    @property
-    def state(self) -> str:
-        """How it is, in words.
-
-        `"connected"`; `"reconnecting since 1.5 s"`; `"lost"`, also if it only may be: the cluster
-        has not answered for as long as a session may be silent; `"none"` before the first call.
-        """
-        state, seconds, _, losses = self._client.health()
-        if state == "reconnecting":
-            return f"reconnecting since {seconds:.1f} s"
-        return "lost" if state == "doubtful" or (state == "none" and losses) else state
-
-    @property
-    def number(self) -> int | None:
-        """Its number in the cluster; `None` while there is none."""
-        return self._client.health()[2]
-
-    def close(self) -> None:
-        """End it, for all proxies that share it."""
-        self._client.close()
-
-    def __repr__(self) -> str:
-        """Say with whom, and how it is."""
-        return f"<Session at {self._client.bootstrap}: {self.state}>"
 
 
 def _changes(client: Client, after: int) -> Iterator[Any]:

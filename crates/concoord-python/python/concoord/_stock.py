@@ -8,6 +8,7 @@ from concoord._concoord import LocalObject, stock_interface
 from concoord._held import Holder, undoes
 from concoord._interface import INIT, told
 from concoord._proxy import Proxy, class_from
+from concoord.exception import ConcoordError
 
 if TYPE_CHECKING:
     from concoord._interface import Interface
@@ -22,6 +23,13 @@ WAYS = {
     "ReadWriteLock": {"acquire_write": "release_write", "acquire_read": "release_read"},
 }
 """Of the classes that give tokens out, what does, and what takes them back; `with` is the first."""
+
+
+REPR_SECONDS = 1.0
+"""How long `repr` waits for the object: it is asked for by debuggers and logs, too."""
+
+PROPERTIES = {"Barrier": ("parties", "n_waiting", "broken")}
+"""What Python's own class has as attributes."""
 
 
 class Local:
@@ -82,7 +90,10 @@ def local_class(module: str, name: str) -> Any:
     """Make the local class of a ready-made object."""
     interface = told(stock_interface(f"{module}.{name}"))
     base = with_ways(LocalHolder, name, interface) if name in WAYS else Local
-    return class_from(interface, base, module)
+    made = _with_properties(class_from(interface, base, module))
+    if any(method.name == "__repr__" for method in interface.methods):
+        made.__repr__ = _repr
+    return made
 
 
 def proxy_class(module: str, name: str) -> Any:
@@ -90,7 +101,30 @@ def proxy_class(module: str, name: str) -> Any:
     of = module.replace("concoord.proxy.", "concoord.object.")
     interface = told(stock_interface(f"{of}.{name}"))
     base = with_ways(Holder, name, interface) if name in WAYS else Proxy
-    return class_from(interface, base, module)
+    made = _with_properties(class_from(interface, base, module))
+    if any(method.name == "__repr__" for method in interface.methods):
+        made.__repr__ = _said
+    return made
+
+
+def _with_properties(made: Any) -> Any:
+    for name in PROPERTIES.get(made.__name__, ()):
+        setattr(made, name, property(getattr(made, name)))
+    return made
+
+
+def _repr(local: Local) -> str:
+    said: str = local._call("__repr__")  # noqa: SLF001 - one of ours
+    return said
+
+
+def _said(proxy: Any) -> str:
+    """Say what the object says of itself; where it does not at once, what is called where."""
+    try:
+        said: str = proxy._client.within(REPR_SECONDS).call("__repr__")  # noqa: SLF001
+    except ConcoordError:
+        return Proxy.__repr__(proxy)
+    return said
 
 
 def with_ways(base: type, name: str, interface: Interface) -> type:

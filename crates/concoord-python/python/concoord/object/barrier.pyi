@@ -33,9 +33,12 @@ class Barrier:
         """Mend it; raise BrokenBarrierError where one waits."""
     def abort(self) -> None:
         """Break it."""
+    @property
     def parties(self) -> int:
-        """Return how many callers pass together."""
+        """How many callers pass together."""
+    @property
     def n_waiting(self) -> int:
-        """Return how many wait."""
+        """How many wait."""
+    @property
     def broken(self) -> bool:
-        """Return whether it is broken."""
+        """Whether it is broken."""
