@@ -114,6 +114,7 @@ impl<T> From<Line<T>> for Vec<Waiter<T>> {
 pub(crate) struct Grants {
     by_token: BTreeMap<u64, Grant>,
     by_caller: BTreeSet<(Caller, u64)>,
+    by_session: BTreeSet<(SessionId, u64)>,
 }
 
 /// That a caller has something.
@@ -130,6 +131,7 @@ impl Grants {
         let token = context.token();
         self.by_token.insert(token, Grant { caller, levels: 1 });
         self.by_caller.insert((caller, token));
+        self.by_session.insert((caller.session, token));
         context.hold(caller.session);
         token
     }
@@ -138,6 +140,7 @@ impl Grants {
     pub(crate) fn take(&mut self, token: u64, context: &mut Context<'_>) {
         if let Some(grant) = self.by_token.remove(&token) {
             self.by_caller.remove(&(grant.caller, token));
+            self.by_session.remove(&(grant.caller.session, token));
             context.free(grant.caller.session);
         }
     }
@@ -150,11 +153,12 @@ impl Grants {
 
     /// Takes back all that the session had, which is over; how much it was.
     pub(crate) fn lose(&mut self, session: SessionId) -> usize {
-        let all = (first(session), 0)..=(last(session), u64::MAX);
-        let lost: Vec<(Caller, u64)> = self.by_caller.range(all).copied().collect();
-        for grant in &lost {
-            self.by_caller.remove(grant);
-            self.by_token.remove(&grant.1);
+        let all = (session, 0)..=(session, u64::MAX);
+        let lost: Vec<u64> = self.by_session.extract_if(all, |_| true).map(|(_, it)| it).collect();
+        for token in &lost {
+            if let Some(grant) = self.by_token.remove(token) {
+                self.by_caller.remove(&(grant.caller, *token));
+            }
         }
         lost.len()
     }
@@ -181,12 +185,14 @@ impl Grants {
 
     /// The last of what that caller got.
     pub(crate) fn of_caller(&self, caller: Caller) -> Option<u64> {
-        self.last_within(caller, caller)
+        let all = (caller, 0)..=(caller, u64::MAX);
+        self.by_caller.range(all).next_back().map(|(_, token)| *token)
     }
 
-    /// The last of what the last thread got that has something of that session.
+    /// The last of what that session's callers got.
     pub(crate) fn of_session(&self, session: SessionId) -> Option<u64> {
-        self.last_within(first(session), last(session))
+        let all = (session, 0)..=(session, u64::MAX);
+        self.by_session.range(all).next_back().map(|(_, token)| *token)
     }
 
     /// What has been held for longest.
@@ -201,25 +207,13 @@ impl Grants {
     pub(crate) fn is_empty(&self) -> bool {
         self.by_token.is_empty()
     }
-
-    fn last_within(&self, first: Caller, last: Caller) -> Option<u64> {
-        let mut within = self.by_caller.range((first, 0)..=(last, u64::MAX));
-        within.next_back().map(|(_, token)| *token)
-    }
-}
-
-const fn first(session: SessionId) -> Caller {
-    Caller { session, thread: 0 }
-}
-
-const fn last(session: SessionId) -> Caller {
-    Caller { session, thread: u64::MAX }
 }
 
 impl From<BTreeMap<u64, Grant>> for Grants {
     fn from(by_token: BTreeMap<u64, Grant>) -> Self {
         let by_caller = by_token.iter().map(|(token, grant)| (grant.caller, *token));
-        Self { by_caller: by_caller.collect(), by_token }
+        let by_session = by_token.iter().map(|(token, grant)| (grant.caller.session, *token));
+        Self { by_caller: by_caller.collect(), by_session: by_session.collect(), by_token }
     }
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -42,8 +43,11 @@ RENEWS = {
     "downgrade": Renewal(None, "release_read", "release_read", always=False),
 }
 
-UNCHANGED = (TypeError, ValueError, OverflowError, RefusedError)
-"""What a call raises that has done nothing."""
+ONCE = {"resign"}
+"""What gives back at once all that the caller got, however often it did."""
+
+KEPT = (RuntimeError, ValueError, TypeError, OverflowError, RefusedError)
+"""What a call raises that has neither got nor given anything."""
 
 
 def undoes(ways: dict[str, str], methods: set[str]) -> dict[str, tuple[str, bool]]:
@@ -53,10 +57,14 @@ def undoes(ways: dict[str, str], methods: set[str]) -> dict[str, tuple[str, bool
     return got | {method: (each.undo, each.always) for method, each in renewals.items()}
 
 
+_NUMBERS = itertools.count()
+"""Holds in the order of getting them."""
+
+
 class Hold:
     """Something that a caller got, or lost since."""
 
-    __slots__ = ("caller", "gives_back", "over", "process", "session", "token", "told")
+    __slots__ = ("caller", "gives_back", "number", "over", "process", "session", "token", "told")
 
     def __init__(
         self, token: int, gives_back: str, caller: int, session: tuple[int, int | None]
@@ -68,6 +76,7 @@ class Hold:
         self.caller = caller
         self.session = session
         """In which session: how many were lost before, and its number."""
+        self.number = next(_NUMBERS)
         self.process = os.getpid()
         self.over = ""
         """Why it is held no more, where that is known."""
@@ -96,6 +105,9 @@ class Ledger:
     def got(self, token: int, gives_back: str, caller: int) -> Hold:
         """Keep that a caller got something just now."""
         hold = Hold(token, gives_back, caller, self.session())
+        last = self.last(caller)
+        if gives_back in ONCE and last and (last.token, last.session) == (token, hold.session):
+            return last
         with self._lock:
             self._holds.append(hold)
         return hold
@@ -164,6 +176,11 @@ class Ledger:
             self._holds.remove(hold)
             return True
 
+    def put_back(self, holds: list[Hold]) -> None:
+        """Keep what was taken out after all."""
+        with self._lock:
+            self._holds = sorted([*self._holds, *holds], key=lambda hold: hold.number)
+
     def forgo(self, caller: int, why: str) -> None:
         """Keep that a caller holds nothing any more of what it had."""
         for hold in self.all():
@@ -186,7 +203,10 @@ class Ledger:
 def lost(holds: list[Hold]) -> LockLost:
     """Make what is raised where those are lost."""
     what = f"what was held under token {holds[-1].token} is held no more"
-    return LockLost(f"{what}: {holds[-1].over or 'its session ended'}; others may hold it by now")
+    return LockLost(
+        f"{what}: {holds[-1].over or 'its session ended, or somebody else gave it back'}"
+        "; others may hold it by now"
+    )
 
 
 def count_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
@@ -261,7 +281,7 @@ class Holds:
         renewal, caller = RENEWS[method], threading.get_ident()
         try:
             result = self._client.call(method, *args, **kwargs)
-        except UNCHANGED:
+        except KEPT:
             raise
         except BaseException:
             self.ledger.forgo(caller, f"{method} was given up, and with it what was held")
@@ -338,6 +358,9 @@ class Holds:
                 result = self._client.call(method, *args, **kwargs)
         except (FenceError, SessionExpiredError):
             over = held
+        except KEPT:
+            self.ledger.put_back(held)
+            raise
         if over:
             self.lost_event.set()
             raise lost(over)

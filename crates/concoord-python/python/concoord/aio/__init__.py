@@ -21,7 +21,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from concoord._concoord import Client, Gather, stock_interface
-from concoord._held import ALL, RENEWS, UNCHANGED, Hold, Ledger, count_of, lost
+from concoord._held import ALL, KEPT, RENEWS, Hold, Ledger, count_of, lost
 from concoord._interface import interface_of, told
 from concoord._proxy import class_from
 from concoord._stock import WAYS, with_ways
@@ -220,7 +220,7 @@ class Holder(Proxy):
         renewal, caller = RENEWS[method], _caller()
         try:
             result = await call(self._client, method, args, kwargs)
-        except UNCHANGED:
+        except KEPT:
             raise
         except BaseException:
             self._ledger.forgo(caller, f"{method} was given up, and with it what was held")
@@ -249,6 +249,9 @@ class Holder(Proxy):
                 result = await call(self._client, method, args, kwargs)
         except (FenceError, SessionExpiredError):
             over = held
+        except KEPT:
+            self._ledger.put_back(held)
+            raise
         if over:
             raise lost(over)
         return result
