@@ -151,6 +151,51 @@ def test_a_task_that_is_cancelled_never_gets_it(counters: Cluster) -> None:
     asyncio.run(work())
 
 
+def test_a_task_watches_every_change(counters: Cluster) -> None:
+    async def work() -> None:
+        counter = aio.Counter(counters.bootstrap, name="watched")
+        seen: list[int] = []
+
+        async def watch() -> None:
+            async for value in counter.watch():
+                seen.append(value)
+                if value == 50:
+                    return
+
+        watching = asyncio.create_task(watch())
+        inspected = aio.Counter(session=counter.session, name="watched")
+        while (await inspected._call("__concoorddescribe__"))["watchers"] != 1:
+            pass
+        assert counter.state == "connected"
+        for _ in range(50):
+            await counter.increment()
+        await watching
+        assert seen == list(range(1, 51))
+        await counter.close()
+
+    asyncio.run(work())
+
+
+def test_a_task_waits_for_a_predicate(counters: Cluster) -> None:
+    async def work() -> None:
+        ready = aio.Condition(counters.bootstrap, name="ready")
+        found: list[int] = []
+
+        async def put() -> None:
+            async with ready:
+                found.append(7)
+                await ready.notify_all()
+
+        async with ready:
+            assert not await ready.wait_for(lambda: bool(found), timeout=0.05)
+            putting = asyncio.create_task(put())
+            assert await ready.wait_for(lambda: found and found[0]) == 7
+        await putting
+        await ready.close()
+
+    asyncio.run(work())
+
+
 def test_ten_thousand_tasks_wait_for_a_lock(counters: Cluster) -> None:
     many = 10_000
 

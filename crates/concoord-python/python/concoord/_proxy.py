@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Proxy", "ProxyType", "Session", "close", "connect", "proxy_for"]
 
-_WATCH = "__concoordwatch__"
+WATCH = "__concoordwatch__"
+SESSION_ENDED = "the session ended: look at the object, and watch it anew"
 _WATCHERS = itertools.count(1)
 """Each watch is a caller of its own."""
 
@@ -99,7 +100,7 @@ class Proxy:
         it: `(method, args, kwargs)`. Raises `WatchLostError` if changes were missed.
         """
         client = self._client.called_by(next(_WATCHERS))
-        return _changes(client, client.call(_WATCH))
+        return _changes(client, client.call(WATCH))
 
     def batch(self) -> Batch:
         """Gather the calls that this thread makes within a `with`; they travel together.
@@ -149,15 +150,14 @@ class Proxy:
 def _changes(client: Client, after: int) -> Iterator[Any]:
     try:
         while True:
-            for step, changes in client.call(_WATCH, after):
+            for step, changes in client.call(WATCH, after):
                 after = step
                 yield from changes
     except SessionExpiredError as error:
-        message = "the session ended: look at the object, and watch it anew"
-        raise WatchLostError(message) from error
+        raise WatchLostError(SESSION_ENDED) from error
     finally:
         with contextlib.suppress(ConcoordError):
-            client.call(_WATCH, False)
+            client.call(WATCH, False)
 
 
 class ProxyType(Protocol[T_co]):

@@ -17,17 +17,20 @@ import asyncio
 import contextlib
 import importlib
 import itertools
+import time
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from concoord._concoord import Client, Gather, stock_interface
 from concoord._held import ALL, KEPT, RENEWS, Hold, Ledger, count_of, lost
 from concoord._interface import interface_of, told
-from concoord._proxy import class_from
+from concoord._proxy import SESSION_ENDED, WATCH, class_from
+from concoord._session import Session
 from concoord._stock import WAYS, with_ways
-from concoord.exception import FenceError, SessionExpiredError
+from concoord.exception import ConcoordError, FenceError, SessionExpiredError, WatchLostError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
     from typing_extensions import Self
@@ -93,13 +96,20 @@ def _caller() -> int:
     return _tasks[task]
 
 
-async def call(client: Client, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call an object, without a thread that waits."""
+async def call(
+    client: Client,
+    method: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    caller: int | None = None,
+) -> Any:
+    """Call an object, without a thread that waits, as the running task or that caller."""
     loop = Loop.running()
     number, future = loop.begin()
     started: list[Started] = []
     try:
-        started = client.start(loop.gather, _caller(), [(number, method, args, kwargs or None)])
+        caller = _caller() if caller is None else caller
+        started = client.start(loop.gather, caller, [(number, method, args, kwargs or None)])
         return await future
     except BaseException:
         loop.forget(number)
@@ -120,7 +130,7 @@ class Proxy:
     ) -> None:
         """Name the replicas; they are connected to by the first call.
 
-        `session` is another proxy of this module, whose session this one shares.
+        `session` is a `Session`, or another proxy of this module whose session this one shares.
         """
         if session is None:
             self._client = Client.lazy(bootstrap, timeout, type(self), name)
@@ -136,10 +146,38 @@ class Proxy:
         made._client = self._client.guarded(holder._client, holder.token)  # noqa: SLF001 - ours
         return made
 
+    async def watch(self) -> AsyncIterator[Any]:
+        """Give every change of the object from now on, in order, and wait for more.
+
+        As that of threads; it begins with the first step of the `async for`.
+        """
+        watcher = next(_callers)
+
+        async def ask(*args: object) -> Any:
+            return await call(self._client, WATCH, args, {}, watcher)
+
+        after = await ask()
+        try:
+            while True:
+                for step, changes in await ask(after):
+                    after = step
+                    for change in changes:
+                        yield change
+        except SessionExpiredError as error:
+            raise WatchLostError(SESSION_ENDED) from error
+        finally:
+            with contextlib.suppress(ConcoordError):
+                await ask(False)
+
+    @property
+    def session(self) -> Session:
+        """The session, for other proxies to share and to see how it is."""
+        return Session._of(self._client)  # noqa: SLF001 - ours
+
     @property
     def state(self) -> str:
-        """How the session is: `connected`, `reconnecting`, `doubtful`, or `none`."""
-        return self._client.health()[0]
+        """How the session is, in the words of `Session.state`."""
+        return self.session.state
 
     async def close(self) -> None:
         """End the session: what is held is released."""
@@ -317,6 +355,26 @@ class Holder(Proxy):
             raise lost([hold])
 
 
+class ConditionHolder(Holder):
+    """A holder of a condition's lock."""
+
+    __slots__ = ()
+
+    async def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Wait until `predicate`, which is called here, returns something true.
+
+        Stop after `timeout` seconds. Return what it returned last. The lock must be held, as for
+        `wait`, and is while the predicate runs.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while not (result := predicate()):
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            await self._call("wait", left)
+        return result
+
+
 def proxy_for(cls: type) -> Any:
     """Make the proxy class of a class, whose methods are awaited."""
     return class_from(interface_of(cls), Proxy, __name__)
@@ -336,7 +394,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(message) from error
     base: type = Proxy
     if name in WAYS:
-        base = with_ways(Holder, name, interface)
+        holder = ConditionHolder if name == "Condition" else Holder
+        base = with_ways(holder, name, interface)
     made = class_from(interface, base, __name__)
     globals()[name] = made
     return made
