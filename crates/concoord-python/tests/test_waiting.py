@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import frames
@@ -289,6 +291,24 @@ def test_what_fails_by_itself_stops_nobody() -> None:
     with WorkerProcess("waiting.Timed") as worker:
         worker.apply(("broken",), clock_ms=0)
         assert worker.apply(("count",), clock_ms=1000) == [0]
+
+
+def test_the_class_in_the_documents_does_what_they_say(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs/internals/workers.md").read_text()
+    (source,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    imports = "from concoord import call_later, wake\nfrom concoord.exception import *\n"
+    (tmp_path / "mailbox.py").write_text(imports + source)
+    with WorkerProcess("mailbox.Mailbox", folder=tmp_path) as worker:
+        takes = [by(session, "take") for session in (1, 2, 3, 4)]
+        assert worker.apply(*takes, clock_ms=0) == [Parked()] * 4
+        refused = Refused(CANCELLED, b"")
+        assert worker.apply(by(1, CANCEL, sequence=1)) == [Woken(1, 1, refused), None]
+        assert worker.apply(by(2, LOST)) == [None]
+        assert worker.apply(by(5, "put", "a")) == [Woken(3, 3, "a"), None]
+        late, _ = worker.apply(by(0, WAKE), clock_ms=10_000)
+        assert (late.session, type(late.outcome.error)) == (4, TimeoutError)
+        assert worker.apply(by(5, "put", "b"), by(5, "take")) == [None, "b"]
+        assert worker.wake_at is None
 
 
 def test_timers_ring_once_an_entry_however_it_is_cut() -> None:
