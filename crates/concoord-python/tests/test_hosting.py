@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import clumsy
 import pytest
 import tencounter
+import waiting
 
 import concoord
 from concoord import exception
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 COUNTER = "concoord.object.counter.Counter"
 Clumsy = concoord.proxy_for(clumsy.Clumsy)
+Alarm = concoord.proxy_for(waiting.Alarm)
 Bag = concoord.proxy_for(tencounter.Bag)
 
 # A class as one who has just installed us writes it, in the folder that he is in.
@@ -153,6 +155,18 @@ def test_a_call_that_kills_its_process_is_skipped(cluster: Cluster) -> None:
             c.fall()
         assert c.step() == 2
         until(lambda: alike(cluster))
+
+
+def test_an_alarm_rings_though_nobody_calls_and_goes_on_elsewhere(cluster: Cluster) -> None:
+    cluster.start("waiting.Alarm", 2)
+    with Alarm(cluster.bootstrap) as alarm, Alarm(cluster.bootstrap, name="other") as other:
+        until(lambda: alarm.rung() == 1)
+        assert other.rung() == 0, "to look at what there is not makes nothing"
+        other.__concoordinit__()
+        until(lambda: other.rung() == 1)
+        until(lambda: alike(cluster))
+        cluster.kill(0)
+        assert (alarm.rung(), other.rung()) == (1, 1)
 
 
 def test_a_call_that_never_ends_holds_up_no_election_and_is_skipped(cluster: Cluster) -> None:

@@ -3,7 +3,7 @@
 import random
 import time
 
-from concoord import call_later, cancel_later, wake
+from concoord import call_later, cancel_later, readonly, wake
 from concoord.exception import BlockingReturn, UnblockingReturn
 from concoord.threadingobject.dbarrier import DBarrier
 from concoord.threadingobject.dboundedsemaphore import DBoundedSemaphore
@@ -223,6 +223,21 @@ class Silent:
 
     def all(self):
         return self.heard
+
+
+class Alarm:
+    """That rings by itself, from when it is made."""
+
+    def __init__(self):
+        self.count = 0
+        call_later(0.1, "ring")
+
+    def ring(self):
+        self.count += 1
+
+    @readonly
+    def rung(self):
+        return self.count
 
 
 class Refuses:
