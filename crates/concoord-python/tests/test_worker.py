@@ -286,6 +286,7 @@ def test_a_state_that_is_none_changes_nothing(worker: WorkerProcess) -> None:
             "tencounter.HalfHooked",
             "HalfHooked defines __concoord_snapshot__ but no __concoord_restore__",
         ),
+        ("tencounter.Leaver", "tencounter.Leaver() can't be made without arguments: SystemExit: 3"),
         ("broken.Thing", "module 'broken' can't be imported:"),
         ("lacking.Thing", "No module named 'not_installed'"),
     ],

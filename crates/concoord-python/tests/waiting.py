@@ -31,6 +31,10 @@ class Locks:
     def release(self, which, _concoord_command):
         getattr(self, which).release(_concoord_command)
 
+    @readonly
+    def waiting(self, which):
+        return len(getattr(self, which).queue)
+
     def meet(self, _concoord_command):
         return self.barrier.wait(_concoord_command)
 

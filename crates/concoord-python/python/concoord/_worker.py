@@ -100,7 +100,7 @@ class Host:
             _waits.current().key = DEFAULT
             try:
                 made = hosted.make_apart() if self._classes else hosted.make()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 message = f"{name}() can't be made without arguments: {words(error)}"
                 raise LoadError(message) from error
             hosted.form.check(name, made)
