@@ -123,12 +123,13 @@ impl Machine {
     pub(crate) fn new(hosting: Hosting, view: View) -> Self {
         Self {
             interface: hosting.interface().clone(),
+            // Its first object may have set timers as it was made: the worker is asked once.
+            worker_due: (!hosting.worker.is_empty()).then_some(0),
             hosts: hosting.worker,
             natives: Natives::new(hosting.object),
             state: State::new(view),
             hosted: BTreeMap::new(),
             given: 0,
-            worker_due: None,
         }
     }
 
@@ -243,7 +244,7 @@ impl Machine {
             number,
             call: id,
             thread: call.thread,
-            object: call.object,
+            object: self.proper(&call.object),
             method: call.method,
             arguments: call.arguments,
         }));

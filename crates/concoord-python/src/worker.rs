@@ -39,8 +39,14 @@ const READ_BYTES: usize = 64 << 10;
 /// Bytes of a frame from our own replica: all reads of one of its turns travel together.
 const WORKER_FRAME_BYTES_MAX: usize = 1 << 30;
 
-/// Bytes of results after which those of an entry travel in a further frame.
+/// Bytes of results after which further ones travel in a frame of their own.
 const DONE_BYTES: usize = 1 << 20;
+
+/// Bytes that a result takes beside its value, at most: three numbers and what it is.
+const DONE_OVERHEAD: usize = 48;
+
+/// Bytes of answers that are sent before the last call is done.
+const OUTGOING_BYTES: usize = 8 << 20;
 
 /// Bytes of what the process that writes a snapshot down says of it: a sentence at most.
 const SAID_BYTES_MAX: usize = 64 << 10;
@@ -76,6 +82,8 @@ impl Worker {
             incoming,
             pipes,
             outgoing,
+            done: vec![],
+            done_bytes: 0,
             snapshots,
         }
         .run()
@@ -94,6 +102,9 @@ struct Service<'py> {
     pipes: VecDeque<OwnedFd>,
     /// Answers gather here and leave together, once all that has arrived is done.
     outgoing: BytesMut,
+    /// What is done and not in a frame yet.
+    done: Vec<Done>,
+    done_bytes: usize,
     snapshots: Vec<Snapshot>,
 }
 
@@ -144,15 +155,16 @@ impl<'py> Service<'py> {
             },
             ToWorker::Apply { index, time_ms, clock_ms, calls } => {
                 self.host.call_method1("begin", (index, time_ms, clock_ms))?;
-                let done = self.call_all(calls, true)?;
-                let wake_at = self.host.call_method0("wake_at")?.extract()?;
-                FromWorker::Done { done, wake_at }
+                self.apply_all(calls)?;
+                self.last_part()?
             }
             ToWorker::Read(calls) => {
                 self.host.call_method0("begin_read")?;
-                let done = self.call_all(calls, false)?;
-                let wake_at = self.host.call_method0("wake_at")?.extract()?;
-                FromWorker::Done { done, wake_at }
+                for call in calls {
+                    let read = self.read(&call)?;
+                    self.add(read)?;
+                }
+                self.last_part()?
             }
             ToWorker::Snapshot(number) => {
                 let pipe = self.pipe()?;
@@ -204,47 +216,66 @@ impl<'py> Service<'py> {
         pipe.ok_or_else(|| PyValueError::new_err("a message lacks its pipe"))
     }
 
-    /// Runs calls; returns what is done and not on its way yet.
-    fn call_all(&mut self, calls: Vec<HostedCall>, applies: bool) -> PyResult<Vec<Done>> {
-        let mut done = Vec::with_capacity(calls.len());
-        let mut bytes = 0;
+    fn apply_all(&mut self, calls: Vec<HostedCall>) -> PyResult<()> {
         for call in calls {
-            if bytes > DONE_BYTES {
-                // When a timer is due next is said with the last part.
-                let part = FromWorker::Done { done: std::mem::take(&mut done), wake_at: None };
-                write_frame(&part, &mut self.outgoing);
-                bytes = 0;
-            }
-            let number = call.number;
-            if applies && self.tells {
-                // By a timer that was due before the first call, that is.
-                bytes += self.take_woken(number, &mut done)?;
-            }
-            let ended = if applies { self.apply(call, &mut done)? } else { self.read(&call)? };
-            if applies && self.tells {
-                bytes += self.take_woken(number, &mut done)?;
-            }
-            if let Done::Ended(_, outcome) = &ended {
-                bytes += outcome.size();
-            }
-            done.push(ended);
+            // By a timer that was due before the first call, that is.
+            self.add_woken(call.number)?;
+            self.enter(&call)?;
+            let ended = self.apply(call)?;
+            self.add_woken(ended.number())?;
+            self.add(ended)?;
         }
-        self.host.call_method0("end")?;
-        Ok(done)
+        Ok(())
     }
 
-    fn apply(&self, call: HostedCall, done: &mut Vec<Done>) -> PyResult<Done> {
+    /// Adds what is done to the part that travels next.
+    fn add(&mut self, done: Done) -> PyResult<()> {
+        let size = match &done {
+            Done::Ended(_, outcome) | Done::Woken(_, _, outcome) => outcome.size(),
+            Done::Parked(_) => 0,
+        };
+        if !self.done.is_empty() && self.done_bytes + size > DONE_BYTES {
+            // When a timer is due next is said with the last part.
+            self.end_part(None);
+        }
+        self.done_bytes += size + DONE_OVERHEAD;
+        self.done.push(done);
+        if self.outgoing.len() > OUTGOING_BYTES {
+            let Self { host, socket, outgoing, .. } = self;
+            host.py().detach(|| socket.write_all(outgoing))?;
+            outgoing.clear();
+        }
+        Ok(())
+    }
+
+    fn end_part(&mut self, wake_at: Option<u64>) {
+        self.done_bytes = 0;
+        let part = FromWorker::Done { done: std::mem::take(&mut self.done), wake_at };
+        write_frame(&part, &mut self.outgoing);
+    }
+
+    /// What is left to be said of the calls that were asked.
+    fn last_part(&mut self) -> PyResult<FromWorker> {
+        self.host.call_method0("end")?;
+        self.done_bytes = 0;
+        let wake_at = self.host.call_method0("wake_at")?.extract()?;
+        Ok(FromWorker::Done { done: std::mem::take(&mut self.done), wake_at })
+    }
+
+    /// Says which step begins: what it draws and who calls follow from that alone.
+    fn enter(&self, call: &HostedCall) -> PyResult<()> {
+        let HostedCall { call: CallId { session, sequence }, object, method, .. } = call;
+        let is_step = [LOST, CANCEL, REMOVE, WAKE].contains(&method.as_str());
+        let key = (!is_step).then_some((&object.class, &object.name));
+        let step = (session.0, sequence, call.thread, method, key);
+        self.host.call_method1("enter", (step,)).map(drop)
+    }
+
+    fn apply(&mut self, call: HostedCall) -> PyResult<Done> {
         let (py, number, CallId { session, sequence }) = (self.host.py(), call.number, call.call);
         let step = match call.method.as_str() {
             LOST => self.host.call_method1("lost", (session.0,)).map(drop),
-            CANCEL => {
-                let was_parked = self.host.call_method1("cancel", (session.0, sequence));
-                if was_parked.and_then(|was| was.is_truthy()).unwrap_or(false) {
-                    let cancelled = Outcome::Refused(Refusal::Cancelled);
-                    done.push(Done::Woken(number, call.call, cancelled));
-                }
-                Ok(())
-            }
+            CANCEL => self.cancel(&call, session, sequence),
             REMOVE => {
                 let ObjectName { class, name } = &call.object;
                 self.host.call_method1("remove", (class, name)).map(drop)
@@ -253,19 +284,27 @@ impl<'py> Service<'py> {
             _ => return self.apply_call(call),
         };
         if let Err(error) = step {
-            // Whatever an object does at the end of a session, the others go on.
-            error.print(py);
+            // Whatever an object does at the end of a session, the others go on. Not `print`:
+            // that ends the process where the exception says so.
+            error.display(py);
         }
         Ok(Done::Ended(number, Outcome::Returned(Bytes::from_static(&[0xf6]))))
     }
 
-    fn apply_call(&self, call: HostedCall) -> PyResult<Done> {
-        let ObjectName { class, name } = &call.object;
-        if self.tells || !call.object.is_default() {
-            let CallId { session, sequence } = call.call;
-            let who = (session.0, sequence, call.thread, &call.method, (class, name));
-            self.host.call_method1("enter", who)?;
+    fn cancel(
+        &mut self,
+        call: &HostedCall,
+        SessionId(session): SessionId,
+        sequence: u64,
+    ) -> PyResult<()> {
+        if self.host.call_method1("cancel", (session, sequence))?.is_truthy()? {
+            let cancelled = Outcome::Refused(Refusal::Cancelled);
+            self.add(Done::Woken(call.number, call.call, cancelled))?;
         }
+        Ok(())
+    }
+
+    fn apply_call(&self, call: HostedCall) -> PyResult<Done> {
         let outcome = match self.methods("methods_of", &call.object) {
             Ok(methods) => match methods.get_item(&call.method)? {
                 Some(method) => self.run_call(&method, &call.arguments)?,
@@ -314,7 +353,11 @@ impl<'py> Service<'py> {
             Ok(outcome) => return Ok(Ran::Ended(outcome)),
             Err(error) => error,
         };
-        let about = self.host.call_method1("raised", (error.value(py),))?;
+        let about = match self.host.call_method1("raised", (error.value(py),)) {
+            Ok(about) => about,
+            // It does not say who is to be woken in the way that it should.
+            Err(error) => return Ok(Ran::Ended(raise(py, &error))),
+        };
         Ok(match about.extract::<Option<(bool, Bound<'_, PyAny>)>>()? {
             None => Ran::Ended(raise(py, &error)),
             Some((true, _)) => Ran::Parked,
@@ -324,10 +367,12 @@ impl<'py> Service<'py> {
         })
     }
 
-    /// Adds the calls that were woken by that of that number; says how many bytes they bring.
-    fn take_woken(&self, number: u64, done: &mut Vec<Done>) -> PyResult<usize> {
+    /// Adds the calls that were woken by that of that number.
+    fn add_woken(&mut self, number: u64) -> PyResult<()> {
+        if !self.tells {
+            return Ok(());
+        }
         let py = self.host.py();
-        let mut bytes = 0;
         let ended = self.host.call_method0("take_ended")?;
         for (session, sequence, how) in ended.extract::<Vec<(u64, u64, Bound<'_, PyAny>)>>()? {
             let outcome = if how.is_instance_of::<PyBaseException>() {
@@ -335,11 +380,10 @@ impl<'py> Service<'py> {
             } else {
                 encode(&how).unwrap_or_else(|error| raise(py, &error))
             };
-            bytes += outcome.size();
             let call = CallId { session: SessionId(session), sequence };
-            done.push(Done::Woken(number, call, outcome));
+            self.add(Done::Woken(number, call, outcome))?;
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// Has another process write the state to that pipe.

@@ -166,6 +166,11 @@ class Needy:
         self.name = name
 
 
+class Leaver:
+    def __init__(self):
+        raise SystemExit(3)
+
+
 class Nested:
     """State that can't be written down, deep inside."""
 

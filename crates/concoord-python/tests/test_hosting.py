@@ -7,24 +7,26 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import clumsy
 import pytest
 import tencounter
+import waiting
 
 import concoord
 from concoord import exception
 from concoord.proxy.counter import Counter
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cluster import Cluster
 
 COUNTER = "concoord.object.counter.Counter"
 Clumsy = concoord.proxy_for(clumsy.Clumsy)
+Alarm = concoord.proxy_for(waiting.Alarm)
+Locks = concoord.proxy_for(waiting.Locks)
 Bag = concoord.proxy_for(tencounter.Bag)
 
 # A class as one who has just installed us writes it, in the folder that he is in.
@@ -153,6 +155,50 @@ def test_a_call_that_kills_its_process_is_skipped(cluster: Cluster) -> None:
             c.fall()
         assert c.step() == 2
         until(lambda: alike(cluster))
+
+
+def test_who_waits_goes_on_though_workers_and_the_leader_are_killed(cluster: Cluster) -> None:
+    cluster.start("waiting.Locks", 3)
+    with Locks(cluster.bootstrap) as holder, ThreadPoolExecutor() as pool:
+        waiters = [Locks(cluster.bootstrap) for _ in range(3)]
+        holder.acquire("lock")
+        waits = [pool.submit(waiter.acquire, "lock") for waiter in waiters]
+        until(lambda: holder.waiting("lock") == 3)
+        for replica in cluster.replicas:
+            children = Path(f"/proc/{replica.pid}/task/{replica.pid}/children").read_text()
+            (worker,) = map(int, children.split())
+            os.kill(worker, signal.SIGKILL)
+        holder.release("lock")
+        first, _ = wait(waits, 30, FIRST_COMPLETED)
+        (first,) = first
+        leader = cluster.addresses.index(cluster.status(1)["leader"])
+        cluster.kill(leader)
+        # Its session ends, and what it had is the next one's.
+        owner = waiters[waits.index(first)]
+        assert owner.waiting("lock") == 2
+        owner.close()
+        others = [each for each in waits if each is not first]
+        second, _ = wait(others, 30, FIRST_COMPLETED)
+        (second,) = second
+        waiters[waits.index(second)].release("lock")
+        assert all(each.result(30) is True for each in waits)
+        holder.release("lock")
+        with pytest.raises(RuntimeError, match="un-acquired"):
+            holder.release("lock")
+        for waiter in waiters:
+            waiter.close()
+
+
+def test_an_alarm_rings_though_nobody_calls_and_goes_on_elsewhere(cluster: Cluster) -> None:
+    cluster.start("waiting.Alarm", 2)
+    with Alarm(cluster.bootstrap) as alarm, Alarm(cluster.bootstrap, name="other") as other:
+        until(lambda: alarm.rung() == 1)
+        assert other.rung() == 0, "to look at what there is not makes nothing"
+        other.__concoordinit__()
+        until(lambda: other.rung() == 1)
+        until(lambda: alike(cluster))
+        cluster.kill(0)
+        assert (alarm.rung(), other.rung()) == (1, 1)
 
 
 def test_a_call_that_never_ends_holds_up_no_election_and_is_skipped(cluster: Cluster) -> None:

@@ -8,7 +8,7 @@ import struct
 
 import frames
 import pytest
-from frames import Raised, Refused, WorkerProcess
+from frames import Raised, Refused, Whose, WorkerProcess
 
 from concoord.exception import NonDeterministicError, RemoteError
 
@@ -137,6 +137,7 @@ def test_two_workers_draw_the_same(worker: WorkerProcess) -> None:
         again = worker.call("drawn")
         for name in ("time", "random", "seeded", "gauss", "uuid", "secrets", "dates"):
             assert again[name] != drawn[name], name
+        assert other.call("drawn") == again
         assert worker.snapshot() == other.snapshot()
 
 
@@ -154,13 +155,20 @@ def test_time_is_that_of_the_entry(worker: WorkerProcess) -> None:
     assert drawn["uuid"][1].time == 0x01B21DD213814000 + 86_400_123 * 10_000
 
 
-def test_draws_need_no_state_but_the_index_of_the_entry(worker: WorkerProcess) -> None:
-    worker.apply(*[("drawn",)] * 3, index=1)
-    (drawn,) = worker.apply(("drawn",), index=2)
+def test_draws_follow_from_the_entry_and_the_call_alone(worker: WorkerProcess) -> None:
+    def drawn(sequence: int):
+        return "drawn", (), {}, Whose(1, sequence)
+
+    worker.apply(*map(drawn, (1, 2, 3)), index=1)
+    one, two = worker.apply(drawn(4), drawn(5), index=2)
+    assert one["random"] != two["random"]
     with WorkerProcess() as fresh:
-        assert fresh.apply(("drawn",), index=2)[0]["random"] == drawn["random"]
-        (more,) = fresh.apply(("drawn",), index=2)
-        assert more["random"] != drawn["random"], "an entry in two parts does not draw twice alike"
+        # In two parts, with a read between them, as where a worker goes on after another one.
+        assert fresh.apply(drawn(4), index=2) == [one]
+        fresh.read("drawn")
+        assert fresh.apply(drawn(5), index=2) == [two]
+    with WorkerProcess() as without:
+        assert without.apply(drawn(5), index=2) == [two], "where the other one is left out"
 
 
 @pytest.mark.parametrize("how", ["file", "remove", "socket", "process", "fork", "thread", "sleep"])
@@ -278,6 +286,7 @@ def test_a_state_that_is_none_changes_nothing(worker: WorkerProcess) -> None:
             "tencounter.HalfHooked",
             "HalfHooked defines __concoord_snapshot__ but no __concoord_restore__",
         ),
+        ("tencounter.Leaver", "tencounter.Leaver() can't be made without arguments: SystemExit: 3"),
         ("broken.Thing", "module 'broken' can't be imported:"),
         ("lacking.Thing", "No module named 'not_installed'"),
     ],
@@ -324,3 +333,16 @@ def test_a_damaged_frame_ends_it() -> None:
         worker.socket.close()
         worker.process.kill()
         worker.process.wait()
+
+
+def test_what_must_be_alike_on_replicas_are_all_classes_and_their_sources() -> None:
+    def runtime(*names: str) -> str:
+        with WorkerProcess(*names) as worker:
+            return worker.loaded[2]
+
+    first = "waiting.Timed"
+    assert runtime(first, "waiting.Buffer") != runtime(first, "waiting.Locks")
+    assert runtime(first, "waiting.Buffer") != runtime("waiting.Buffer", first)
+    assert runtime(first) != runtime("waiting.Buffer")
+    several = runtime(first, "waiting.Buffer", "waiting.Locks")
+    assert several == runtime(first, "waiting.Locks", "waiting.Buffer"), "the first one apart"

@@ -1,6 +1,9 @@
 """Classes as they were written for the first ConCoord, and ones that use what is new."""
 
-from concoord import call_later, cancel_later, wake
+import random
+import time
+
+from concoord import call_later, cancel_later, readonly, wake
 from concoord.exception import BlockingReturn, UnblockingReturn
 from concoord.threadingobject.dbarrier import DBarrier
 from concoord.threadingobject.dboundedsemaphore import DBoundedSemaphore
@@ -11,7 +14,7 @@ from concoord.threadingobject.dsemaphore import DSemaphore
 
 
 class Locks:
-    """One of each, passed through."""
+    """One of each, passed through; the condition has a reentrant lock."""
 
     def __init__(self):
         self.lock = DLock()
@@ -28,11 +31,32 @@ class Locks:
     def release(self, which, _concoord_command):
         getattr(self, which).release(_concoord_command)
 
+    @readonly
+    def waiting(self, which):
+        return len(getattr(self, which).queue)
+
     def meet(self, _concoord_command):
         return self.barrier.wait(_concoord_command)
 
     def wait(self, _concoord_command):
         self.condition.wait(_concoord_command)
+
+    def wait_for(self, seconds, _concoord_command):
+        call_later(seconds, "expire", _concoord_command)
+        self.condition.wait(_concoord_command)
+
+    def acquire_for(self, seconds, _concoord_command):
+        call_later(seconds, "expire", _concoord_command)
+        self.lock.acquire(_concoord_command)
+
+    def expire(self, command):
+        wake(command, TimeoutError("too late"))
+
+    def wander(self, _concoord_command):
+        try:
+            self.lock.acquire(_concoord_command)
+        except BlockingReturn:
+            return "went on"
 
     def notify(self, _concoord_command):
         self.condition.notify(_concoord_command)
@@ -83,6 +107,9 @@ class Buffer:
     def fail(self, _concoord_command):
         raise UnblockingReturn(len(self.getters), {each: KeyError("gone") for each in self.getters})
 
+    def give_all(self, item, _concoord_command):
+        raise UnblockingReturn(None, dict.fromkeys(self.getters, item))
+
     def __concoord_cancelled__(self, command):
         self.getters = [each for each in self.getters if each != command]
 
@@ -127,3 +154,107 @@ class Timed:
 
     def fail(self):
         raise ValueError
+
+    def broken_later(self):
+        call_later(1, "leave")
+        call_later(1, "tick", 100)
+
+    def leave(self):
+        raise SystemExit(3)
+
+    def at_once(self):
+        call_later(0, "again")
+
+    def again(self):
+        self.ticks += 1
+        call_later(0, "again")
+
+    def rivals(self):
+        number = call_later(2, "count_up")
+        call_later(1, "stop", number)
+
+    def count_up(self):
+        self.ticks += 1
+
+    def wake_nothing(self, _concoord_command):
+        error = UnblockingReturn(1)
+        error.unblockeddict = 7
+        raise error
+
+
+class Grumpy:
+    """Whose hooks go wrong in every way, and that keeps what it drew."""
+
+    def __init__(self):
+        self.drawn = []
+
+    def wait(self, _concoord_command):
+        raise BlockingReturn
+
+    def __concoord_lost__(self, session):
+        self._draw()
+        raise SystemExit(1)
+
+    def __concoord_cancelled__(self, command):
+        self._draw()
+        raise BlockingReturn
+
+    def later(self):
+        call_later(0, "draw_later")
+
+    def draw_later(self):
+        self._draw()
+
+    def draws(self):
+        return self.drawn
+
+    def _draw(self):
+        self.drawn.append((random.random(), time.time()))
+
+
+class Silent:
+    """That is not told who calls."""
+
+    def __init__(self):
+        self.heard = []
+        call_later(3, "hear", "as it was made")
+
+    def later(self, what):
+        call_later(1, "hear", what)
+
+    def hear(self, what):
+        self.heard.append(what)
+
+    def all(self):
+        return self.heard
+
+
+class Alarm:
+    """That rings by itself, from when it is made."""
+
+    def __init__(self):
+        self.count = 0
+        call_later(0.1, "ring")
+
+    def ring(self):
+        self.count += 1
+
+    @readonly
+    def rung(self):
+        return self.count
+
+
+class Refuses:
+    """That can't always be made."""
+
+    def __init__(self, how=""):
+        call_later(1, "hear")
+        self.heard = 0
+        if how == "exit":
+            raise SystemExit(5)
+
+    def hear(self):
+        self.heard += 1
+
+    def count(self):
+        return self.heard

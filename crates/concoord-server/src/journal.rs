@@ -70,6 +70,9 @@ struct Life {
     /// What of [`Journal::asked`] is sent, and how many calls of the batch after it.
     sent: (usize, usize),
     awaited: VecDeque<Awaited>,
+    /// Calls that were woken by one whose own end is still to come. Were the core told of them and
+    /// the worker to die before it says that end, the next one would wake them once more.
+    woken: Vec<Done>,
     /// When it began on the first of `awaited`.
     since: Option<Instant>,
     /// Its state has seen a call that is to be left out.
@@ -345,10 +348,11 @@ impl Journal {
                 return Err(Unasked);
             }
             if number > self.delivered && !self.skipped.contains(&number) {
+                self.life.woken.push(done);
                 if is_last {
                     self.delivered = number;
+                    fresh.append(&mut self.life.woken);
                 }
-                fresh.push(done);
             }
             if number == last && is_last {
                 self.answered(now);

@@ -97,7 +97,7 @@ impl Machine {
     }
 
     /// The name as it is kept: the class that the cluster was started with goes without saying.
-    pub(super) fn proper(&self, name: &ObjectName) -> ObjectName {
+    pub(crate) fn proper(&self, name: &ObjectName) -> ObjectName {
         let is_default = name.class == self.interface.class;
         let class = if is_default { String::new() } else { name.class.clone() };
         ObjectName { class, name: name.name.clone() }
@@ -233,8 +233,9 @@ impl Machine {
     }
 
     /// A call of an object of the worker is a change: what it does to the object nobody knows here.
+    /// Not one that only reads, though the log may bring it, for what it says beside.
     pub(super) fn tell_call(&mut self, call: &Call, then: &mut impl FnMut(Effect)) {
-        if self.state.watches.is_empty() {
+        if self.state.watches.is_empty() || self.is_read_only(call) {
             return;
         }
         if let Some(id) = self.find(&call.object)

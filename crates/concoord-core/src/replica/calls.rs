@@ -281,7 +281,7 @@ impl Replica {
                         number,
                         call: call.id(),
                         thread: call.thread,
-                        object: call.object,
+                        object: self.machine.proper(&call.object),
                         method: call.method,
                         arguments: call.arguments,
                     });

@@ -1,9 +1,9 @@
 """The world as a replicated object sees it: the same on every replica.
 
-Time stands still at the entry that is applied, random numbers follow from its index, and what
-reaches out of the process is refused. All of it through the ordinary names, put in place before
-the object's module is imported. Whoever knows the index of an entry knows what was drawn in it:
-nothing drawn here is a secret.
+Time stands still at the entry that is applied, random numbers follow from its index and the call,
+and what reaches out of the process is refused. All of it through the ordinary names, put in place
+before the object's module is imported. Whoever knows the log knows what was drawn: nothing drawn
+here is a secret.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ _HARMLESS_EVENTS = frozenset({"os.listdir", "os.scandir", "os.listxattr", "os.ge
 
 
 class Draws:
-    """Random numbers from a counter, so that they need no state that a snapshot must hold."""
+    """Random numbers from a counter, so that they need no state that a snapshot must hold.
+
+    Where `step` is set, the next ones follow from that and the entry. Most steps draw nothing.
+    """
 
     def __init__(self) -> None:
         """Start before any entry."""
@@ -41,12 +44,15 @@ class Draws:
 
     def reset(self, key: bytes) -> None:
         """Start anew from a key."""
+        self.step: tuple[Any, ...] | None = None
         self._key = hashlib.blake2b(key).digest()
         self._count = 0
         self._left = b""
 
     def take(self, size: int) -> bytes:
         """Draw bytes."""
+        if self.step is not None:
+            self.reset(f"entry {_index}: {self.step}".encode())
         while len(self._left) < size:
             block = self._count.to_bytes(8, "little")
             self._left += hashlib.blake2b(block, key=self._key).digest()
@@ -62,11 +68,10 @@ _guarded = False
 
 
 def begin(index: int, time_ms: int) -> None:
-    """Enter an entry. What is left of an entry that comes in parts goes on where it was."""
+    """Enter an entry."""
     global _index, _time_ns, _guarded
-    if index != _index:
-        draws.reset(b"entry %d" % index)
     _index, _time_ns, _guarded = index, time_ms * 1_000_000, True
+    draws.reset(b"entry %d" % index)
 
 
 def begin_read() -> None:

@@ -8,9 +8,17 @@ it, and a snapshot holds it.
 from __future__ import annotations
 
 import bisect
-from typing import Any, NamedTuple, Protocol
+import contextlib
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from concoord.exception import BlockingReturn, UnblockingReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+QUEUE = "_concoord_queue"
+"""What a `BlockingReturn` of `concoord.threadingobject` has more than others: its `Queue`."""
 
 
 class Client(NamedTuple):
@@ -32,11 +40,28 @@ class Command(NamedTuple):
     """The method."""
 
 
-class Waiter(Protocol):
-    """What has owners and queues of its own, such as a `DLock`."""
+class Queue(Protocol):
+    """Where calls wait, such as a `DLock`."""
+
+    def _concoord_left(self, command: Command) -> None: ...
+
+
+class Owned(Protocol):
+    """What has owners."""
 
     def _concoord_lost(self, session: int) -> None: ...
-    def _concoord_cancelled(self, command: Command) -> None: ...
+
+
+class Parked(NamedTuple):
+    """A call that waits."""
+
+    command: Command
+    key: Any
+    """At which object."""
+    value: Any
+    """What it returns, unless who wakes it says otherwise."""
+    queue: Queue | None
+    """Who is to forget it when it waits no more."""
 
 
 class Timer(NamedTuple):
@@ -57,63 +82,96 @@ class Waits:
 
     def __init__(self) -> None:
         """Start with nothing."""
-        self._parked: dict[Command, tuple[Any, Any]] = {}
+        self._parked: dict[tuple[int, int], Parked] = {}
         self._timers: list[Timer] = []
-        self._busy: dict[int, Waiter] = {}
-        self._made = 0
+        self._owned: dict[int, tuple[Any, Owned]] = {}
+        self.made = 0
+        self._index = 0
         self._forget()
 
     def _forget(self) -> None:
         self._ended: list[tuple[Command, Any]] = []
+        self._due = {timer.number: timer.due for timer in self._timers}
         self.clock = 0
-        self.command: Command | None = None
+        self.step: tuple[Any, ...] | None = None
         self.key: Any = None
+
+    @property
+    def command(self) -> Command | None:
+        """The call at hand, if it is a client's."""
+        # Made when it is asked for: most methods are told of none.
+        if self.step is None or self.key is None:
+            return None
+        session, number, thread, method, _ = self.step
+        return Command(Client(session, thread), number, method)
 
     def __getstate__(self) -> tuple[Any, ...]:
         """Leave out what is only of the step at hand."""
-        return self._parked, self._timers, self._busy, self._made
+        return self._parked, self._timers, self._owned, self.made, self._index
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         """Take it in."""
-        self._parked, self._timers, self._busy, self._made = state
+        self._parked, self._timers, self._owned, self.made, self._index = state
         self._forget()
 
-    def note(self, waiter: Waiter, is_busy: bool) -> None:
-        """Note whether something has owners or a queue, so that it learns who is lost."""
+    def begin(self, index: int, clock: int) -> list[Timer]:
+        """Enter an entry; return the timers that are due, to be rung if they are not stopped.
+
+        An entry may come in parts, which are not the same on all replicas: only the first tells.
+        """
+        self.clock = max(self.clock, clock)
+        if index == self._index:
+            return []
+        self._index = index
+        # As they are now: what these set is for a later entry, or they might never end.
+        return self._timers[: bisect.bisect_right(self._timers, self.clock, key=lambda it: it.due)]
+
+    def note(self, owned: Owned, is_owned: bool) -> None:
+        """Note whether something has owners, so that it learns who is lost."""
         # By number only while it is: what has never been used is as it was made.
-        number = waiter.__dict__.pop("_number", None)
-        if is_busy:
-            number = self._number() if number is None else number
-            waiter.__dict__["_number"] = number
-            self._busy[number] = waiter
-        elif number is not None:
-            del self._busy[number]
+        number = owned.__dict__.get("_number")
+        if is_owned and number is None:
+            number = owned.__dict__["_number"] = self._number()
+            self._owned[number] = self.key, owned
+        elif number is not None and not is_owned:
+            del owned.__dict__["_number"]
+            del self._owned[number]
 
     def _number(self) -> int:
-        self._made += 1
-        return self._made
+        self.made += 1
+        return self.made
 
-    def park(self, command: Command, value: Any) -> None:
-        """Have the call wait; it returns `value` when it is woken with nothing else to return."""
-        self._parked[command] = (self.key, value)
+    def move(self, command: Command, queue: Queue) -> bool:
+        """Have a parked call wait in another queue; tell whether it was one."""
+        parked = self._parked.get(_which(command))
+        if parked is None:
+            return False
+        self._parked[_which(command)] = parked._replace(queue=queue)
+        return True
 
     def wake(self, command: Command, value: Any = True) -> bool:
         """End a parked call; tell whether it was one."""
-        if command not in self._parked:
+        self._must_change("wake")
+        if not isinstance(command, Command):
             return False
-        _, own = self._parked.pop(command)
-        self._ended.append((command, own if value is True else value))
+        parked = self._parked.pop(_which(command), None)
+        if parked is None:
+            return False
+        self._ended.append((parked.command, parked.value if value is True else value))
+        _leave(parked)
         return True
 
     def raised(self, error: BaseException) -> tuple[bool, Any] | None:
         """Tell what a `BlockingReturn` or `UnblockingReturn` comes to: parked or not, the value."""
         if isinstance(error, BlockingReturn):
-            if self.command is None:
+            command = self.command
+            if command is None:
                 return None
-            self.park(self.command, error.returnvalue)
+            queue = error.__dict__.get(QUEUE)
+            self._parked[_which(command)] = Parked(command, self.key, error.returnvalue, queue)
             return True, None
         if isinstance(error, UnblockingReturn):
-            for command, value in error.unblockeddict.items():
+            for command, value in dict(error.unblockeddict).items():
                 self.wake(command, value)
             return False, error.returnvalue
         return None
@@ -125,56 +183,83 @@ class Waits:
 
     def lost(self, session: int) -> None:
         """Release what a session held, and send its calls away: it is over."""
-        for command in [each for each in self._parked if each.client.session == session]:
-            del self._parked[command]
-        for _, waiter in sorted(self._busy.items()):
-            waiter._concoord_lost(session)  # noqa: SLF001 - made for this
+        which = [each for each in self._parked if each[0] == session]
+        # All of them first: what one leaves must not be another one's.
+        for parked in [self._parked.pop(each) for each in which]:
+            self.key = parked.key
+            _leave(parked)
+        for _, (key, owned) in sorted(self._owned.items(), key=lambda item: item[0]):
+            self.key = key
+            owned._concoord_lost(session)  # noqa: SLF001 - made for this
 
-    def cancel(self, command: Command) -> Command | None:
-        """Send a parked call away; return it as it was parked."""
-        found = [each for each in self._parked if each[:2] == command[:2]]
-        for each in found:
-            del self._parked[each]
-            for _, waiter in sorted(self._busy.items()):
-                waiter._concoord_cancelled(each)  # noqa: SLF001 - made for this
-        return found[0] if found else None
+    def cancel(self, session: int, number: int) -> Parked | None:
+        """Send a parked call away, whichever thread's it is; return it."""
+        parked = self._parked.pop((session, number), None)
+        if parked is not None:
+            self.key = parked.key
+            _leave(parked)
+        return parked
 
     def set_timer(self, seconds: float, method: str, args: Any, kwargs: Any) -> int:
         """Have the object at hand call itself later."""
-        if self.key is None:
-            message = "call_later is for methods of replicated objects that may change them"
-            raise RuntimeError(message)
+        self._must_change("call_later")
         due = self.clock + max(0, -int(-seconds * 1000 // 1))
         timer = Timer(due, self._number(), self.key, method, args, kwargs)
         bisect.insort(self._timers, timer, key=lambda each: each[:2])
+        self._due[timer.number] = due
         return timer.number
 
     def stop_timer(self, number: int) -> bool:
         """Stop a timer; tell whether it was still to come."""
-        kept = [each for each in self._timers if each.number != number]
-        stopped = len(kept) < len(self._timers)
-        self._timers = kept
-        return stopped
-
-    def take_due(self) -> Timer | None:
-        """Give the next timer that is due, if one is."""
-        if self._timers and self._timers[0].due <= self.clock:
-            return self._timers.pop(0)
-        return None
+        self._must_change("cancel_later")
+        due = self._due.pop(number, None)
+        if due is None:
+            return False
+        at = bisect.bisect_left(self._timers, (due, number), key=lambda each: each[:2])
+        del self._timers[at]
+        return True
 
     def wake_at(self) -> int | None:
         """Tell when the next timer is due."""
         return self._timers[0].due if self._timers else None
 
-    def forget_object(self, key: Any, error: BaseException) -> None:
-        """Drop the timers of an object that is removed; calls that wait there raise that."""
-        for command in [each for each, (at, _) in self._parked.items() if at == key]:
-            self.wake(command, error)
-        self._timers = [each for each in self._timers if each.key != key]
+    def forget_object(self, key: Any, error: BaseException, made: int | None = None) -> None:
+        """Drop what an object set and owned; calls that wait there raise that.
 
-    def is_parked(self, command: Command) -> bool:
-        """Tell whether a call waits."""
-        return command in self._parked
+        What was made after that number stays: it is of the object that comes in its place.
+        """
+        made = self.made if made is None else made
+        which = [each for each, parked in self._parked.items() if parked.key == key]
+        gone = [self._parked.pop(each) for each in which]
+        self._ended += [(parked.command, error) for parked in gone]
+        for parked in gone:
+            _leave(parked)
+        for number, (of, owned) in list(self._owned.items()):
+            if of == key and number <= made:
+                del self._owned[number], owned.__dict__["_number"]
+        self._stop(lambda timer: timer.key == key and timer.number <= made)
+
+    def undo(self, made: int) -> None:
+        """Stop the timers that were set after that number: what set them failed."""
+        self._stop(lambda timer: timer.number > made)
+
+    def _must_change(self, what: str) -> None:
+        if self.key is None:
+            message = f"{what} is for methods of replicated objects that may change them"
+            raise RuntimeError(message)
+
+    def _stop(self, is_over: Any) -> None:
+        self._timers = [each for each in self._timers if not is_over(each)]
+        self._due = {timer.number: timer.due for timer in self._timers}
+
+
+def _which(command: Command) -> tuple[int, int]:
+    return command.client.session, command.clientcommandnumber
+
+
+def _leave(parked: Parked) -> None:
+    if parked.queue is not None:
+        parked.queue._concoord_left(parked.command)  # noqa: SLF001 - made for this
 
 
 _current = Waits()
@@ -191,12 +276,25 @@ def become(waits: Waits) -> None:
     _current = waits
 
 
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """Let an object that is only looked at set timers as it is made: they never ring."""
+    global _current
+    kept, _current = _current, Waits()
+    _current.key = kept.key or ("", "")
+    try:
+        yield
+    finally:
+        _current = kept
+
+
 def call_later(seconds: float, method: str, /, *args: Any, **kwargs: Any) -> int:
     """Have the object at hand call one of its own methods after some seconds, in its turn.
 
     To be used in a method of a replicated object; returns a number for `cancel_later`. The call
     comes on all replicas alike, between two calls of clients, by a clock that stands still while
-    the cluster has no leader. What it returns is dropped.
+    the cluster has no leader: however few seconds, not before the next entry of the log. What it
+    returns is dropped.
     """
     return _current.set_timer(seconds, method, args, kwargs)
 

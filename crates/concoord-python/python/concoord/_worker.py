@@ -15,15 +15,17 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from concoord import _traceback, _waits
 from concoord._concoord import Worker
 from concoord._interface import COMMAND, INIT, callables_of, interface_of, wants_command
 from concoord._load import LoadError, load_class
 from concoord._state import Everything, Form, States, words
-from concoord._waits import Client, Command, Timer
-from concoord.exception import ObjectRemovedError
+from concoord.exception import BlockingReturn, ObjectRemovedError, UnblockingReturn
+
+if TYPE_CHECKING:
+    from concoord._waits import Timer
 
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
 STARTED = "CONCOORD_WORKER"
@@ -50,15 +52,20 @@ class Hosted:
             method for method, attribute in self.callables.items() if wants_command(attribute)
         }
         self._world = world
-        self.form = Form(self.cls, self.make)
+        self.form = Form(self.cls, self.make_apart)
 
     def make(self) -> Any:
-        """Make an object as it is at first."""
+        """Make an object as it is at first, before any entry."""
         self._world.begin(0, 0)
         try:
             return self.cls()
         finally:
             self._world.end()
+
+    def make_apart(self) -> Any:
+        """Make one that is none of those which are hosted, or not yet."""
+        with _waits.apart():
+            return self.make()
 
     def runtime(self) -> bytes:
         """Give the source of the class's module."""
@@ -73,6 +80,7 @@ class Host:
         # Only here, where it is meant: to import it changes nothing, to install it does.
         self._world = importlib.import_module("concoord._determinism")
         self._world.install()
+        self._draws = self._world.draws
         self.end = self._world.end
         self._classes: dict[str, Hosted] = {}
         self._objects: dict[Key, Any] = {}
@@ -89,18 +97,19 @@ class Host:
         self._world.end()
         for name in names:
             hosted = Hosted(name, self._world)
+            _waits.current().key = DEFAULT
             try:
-                made = hosted.make()
-            except Exception as error:
+                made = hosted.make_apart() if self._classes else hosted.make()
+            except (Exception, SystemExit) as error:
                 message = f"{name}() can't be made without arguments: {words(error)}"
                 raise LoadError(message) from error
             hosted.form.check(name, made)
             if not self._classes:
+                # Where the cluster was started with another class, this one goes by its name, too.
                 self._classes[""] = hosted
                 self._become(DEFAULT, made)
-            else:
-                self._classes[name] = hosted
-        classes = list(self._classes.values())
+            self._classes[name] = hosted
+        classes = [self._classes[name] for name in dict.fromkeys(names)]
         self.tells = any(hosted.commanded for hosted in classes)
         return [hosted.interface for hosted in classes], _runtime(classes)
 
@@ -113,7 +122,7 @@ class Host:
         """Give what can be called of an object, which is made if there is none."""
         key = (of, name)
         if key not in self._methods:
-            self._become(key, self._hosted(key).cls())
+            self._become(key, self._make(key))
         return self._methods[key]
 
     def look_at(self, of: str, name: str) -> dict[str, Any]:
@@ -121,31 +130,37 @@ class Host:
         key = (of, name)
         if key in self._methods:
             return self._methods[key]
-        return self._bound(key, self._hosted(key).cls())
+        with _waits.apart():
+            return self._bound(key, self._hosted(key).cls())
 
     def begin(self, index: int, time_ms: int, clock_ms: int) -> None:
-        """Enter an entry: what is due by its clock comes first."""
+        """Enter an entry, or a further part of it: what is due by its clock comes first."""
         self._world.begin(index, time_ms)
         waits = _waits.current()
-        waits.clock = max(waits.clock, clock_ms)
-        while timer := waits.take_due():
-            self._ring(timer)
-        waits.command, waits.key = None, DEFAULT
+        for timer in waits.begin(index, clock_ms):
+            waits.key = timer.key
+            # One may have stopped another.
+            if waits.stop_timer(timer.number):
+                self._ring(timer)
 
     def begin_read(self) -> None:
         """Enter calls that only read."""
         self._world.begin_read()
         waits = _waits.current()
-        waits.command, waits.key = None, None
+        waits.step, waits.key = None, None
 
-    def enter(self, session: int, sequence: int, thread: int, method: str, key: Key, /) -> None:
-        """Begin a call."""
+    def enter(self, step: tuple[int, int, int, str, Key | None], /) -> None:
+        """Begin a step: session, number, thread, method, and the object where a client calls it."""
+        # No other step of the entry changes what this one draws, whether or not that is run before
+        # it, or is left out.
+        self._draws.step = step
         waits = _waits.current()
-        waits.command = Command(Client(session, thread), sequence, method)
-        waits.key = key
+        waits.step, waits.key = step, step[4]
 
     def raised(self, error: BaseException) -> tuple[bool, Any] | None:
         """Tell what an exception comes to that has to do with waiting."""
+        if isinstance(error, BlockingReturn) and not self.tells:
+            return None  # nobody could ever wake it
         return _waits.current().raised(error)
 
     def take_ended(self) -> list[tuple[int, int, Any]]:
@@ -160,18 +175,17 @@ class Host:
     def lost(self, session: int) -> None:
         """Release what a session held, which is over."""
         _waits.current().lost(session)
-        for key, made in list(self._objects.items()):
-            if hasattr(made, LOST_HOOK):
-                self._by_itself(key, getattr(made, LOST_HOOK), session)
+        hooked = {of for of, hosted in self._classes.items() if hasattr(hosted.cls, LOST_HOOK)}
+        for key in [key for key in self._objects if key[0] in hooked]:
+            self._by_itself(key, LOST_HOOK, session)
 
     def cancel(self, session: int, sequence: int) -> bool:
         """Give up a call whose reply nobody wants; tell whether it was parked."""
-        command = _waits.current().cancel(Command(Client(session, 0), sequence, ""))
-        if command is None:
+        parked = _waits.current().cancel(session, sequence)
+        if parked is None:
             return False
-        for key, made in list(self._objects.items()):
-            if hasattr(made, CANCELLED_HOOK):
-                self._by_itself(key, getattr(made, CANCELLED_HOOK), command)
+        if hasattr(self._hosted(parked.key).cls, CANCELLED_HOOK):
+            self._by_itself(parked.key, CANCELLED_HOOK, parked.command)
         return True
 
     def remove(self, of: str, name: str) -> None:
@@ -227,25 +241,44 @@ class Host:
             bound[name] = _commanded(bound[name])
         return {**bound, INIT: functools.partial(self._init, key)}
 
+    def _make(self, key: Key, /, *args: Any, **kwargs: Any) -> Any:
+        waits = _waits.current()
+        before = waits.made
+        try:
+            return self._hosted(key).cls(*args, **kwargs)
+        except BaseException:
+            waits.undo(before)
+            raise
+
     def _init(self, key: Key, /, *args: Any, **kwargs: Any) -> None:
         """Put a new object in the old one's place, if it can be made."""
-        self._become(key, self._hosted(key).cls(*args, **kwargs))
+        waits = _waits.current()
+        before = waits.made
+        made = self._make(key, *args, **kwargs)
+        # As the objects that come ready-made do it.
+        error = RuntimeError("it was initialised anew while the call waited")
+        waits.forget_object(key, error, before)
+        self._become(key, made)
 
     def _ring(self, timer: Timer) -> None:
-        made = self._objects.get(timer.key)
-        if made is not None:
-            method = getattr(made, timer.method, None)
-            self._by_itself(timer.key, method, *timer.args, **timer.kwargs)
+        self._draws.step = ("timer", timer.number)
+        self._by_itself(timer.key, timer.method, *timer.args, **timer.kwargs)
 
-    def _by_itself(self, key: Key, method: Any, /, *args: Any, **kwargs: Any) -> None:
+    def _by_itself(self, key: Key, method: str, /, *args: Any, **kwargs: Any) -> None:
         """Call what no client called for: what it raises is told and changes nothing else."""
+        made = self._objects.get(key)
+        if made is None:
+            return
         waits = _waits.current()
-        waits.command, waits.key = None, key
+        waits.step, waits.key = None, key
         try:
-            method(*args, **kwargs)
-        except Exception as error:
-            if waits.raised(error) is None:
-                sys.stderr.write(_traceback.text(error) + "\n")
+            try:
+                getattr(made, method)(*args, **kwargs)
+            except UnblockingReturn as error:
+                waits.raised(error)
+        except BaseException as error:
+            # SystemExit, too: it is one object's fault, and the others have none.
+            sys.stderr.write(_traceback.text(error) + "\n")
 
 
 def _commanded(method: Any) -> Any:
@@ -259,9 +292,11 @@ def _commanded(method: Any) -> Any:
 
 def _runtime(classes: list[Hosted]) -> str:
     """Tell what must be alike for the objects to behave alike: Python, and the modules' source."""
+    # Whatever the order: only which one is the first makes a difference.
+    first, *others = [(hosted.interface.name, hosted.runtime()) for hosted in classes]
     digest = hashlib.sha256()
-    for hosted in classes:
-        digest.update(hosted.runtime())
+    for name, source in [first, *sorted(others)]:
+        digest.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(source).digest())
     version = f"python {sys.version_info.major}.{sys.version_info.minor}"
     return f"{version} sha256 {digest.hexdigest()}"
 

@@ -207,7 +207,7 @@ fn to_json(view: &View, answers: &[Answered<'_>]) -> Json {
                 "term": status.term,
                 "committed": status.committed,
                 "applied": status.applied,
-                "digest": digest_of(status),
+                "digest": digest_of(status).filter(|_| !member.witness),
                 "sessions": status.sessions,
                 "connections": status.connections,
                 "calls": status.calls,

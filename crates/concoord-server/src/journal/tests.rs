@@ -1,5 +1,7 @@
 //! What a journal sends, keeps and believes.
 
+use concoord_core::call::{CallId, SessionId};
+
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -119,4 +121,28 @@ fn the_time_of_a_call_runs_from_when_the_worker_began_on_it() {
     assert_eq!(journal.time_left(later), Some(MINUTE / 2));
     journal.hear(done(1), later).unwrap();
     assert_eq!(journal.time_left(later), Some(MINUTE));
+}
+
+#[test]
+fn who_is_woken_is_told_once_though_the_worker_dies_before_the_end_of_the_call_that_woke() {
+    let woken = |sequence| {
+        let call = CallId { session: SessionId(1), sequence };
+        Done::Woken(1, call, Outcome::Returned(Bytes::new()))
+    };
+    let part = |done| FromWorker::Done { done, wake_at: None };
+    let ended = Done::Ended(1, Outcome::Returned(Bytes::new()));
+    let mut journal = Journal::new(MINUTE, MINUTE);
+    journal.ask(apply(1));
+    send(&mut journal);
+    let heard = journal.hear(part(vec![woken(1)]), Instant::now()).unwrap();
+    assert!(heard.is_none(), "its end is still to come");
+    journal.end_life();
+    assert_eq!(send(&mut journal), 1);
+    for sequence in 1..=2 {
+        let heard = journal.hear(part(vec![woken(sequence)]), Instant::now()).unwrap();
+        assert!(heard.is_none());
+    }
+    let heard = journal.hear(part(vec![woken(3), ended.clone()]), Instant::now()).unwrap();
+    let all = vec![woken(1), woken(2), woken(3), ended];
+    assert!(matches!(heard, Some(Event::Done(told, None)) if told == all));
 }

@@ -27,6 +27,10 @@ use concoord_core::wire::{
 use rustix::cmsg_space;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
+/// Where there is a file of this name in the test's folder, the object dies of the end of a session,
+/// and adds a letter to the file.
+pub(crate) const DIES_OF_LOST: &str = "dies_of_lost";
+
 /// An object with a total, and with methods that misbehave.
 #[derive(Default)]
 struct Fake {
@@ -38,7 +42,13 @@ impl Fake {
     fn run(&mut self, method: &str) -> u64 {
         match method {
             "add" => self.total += 1,
-            // The end of a session, and the like, mean nothing to it.
+            LOST if self.scratch.join(DIES_OF_LOST).exists() => {
+                let deaths = self.scratch.join(DIES_OF_LOST);
+                let mut deaths = File::options().append(true).open(deaths).expect("it is there");
+                deaths.write_all(b"x").expect("there is room");
+                process::exit(7)
+            }
+            // Else the end of a session, and the like, mean nothing to it.
             "total" | LOST | CANCEL | WAKE | REMOVE => {}
             "die" => process::exit(7),
             "hang" => thread::sleep(Duration::from_secs(600)),

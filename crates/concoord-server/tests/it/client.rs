@@ -37,6 +37,13 @@ impl Client {
         client
     }
 
+    /// Ends the session.
+    pub(crate) fn close(mut self) {
+        self.send(&Request::Close(self.session));
+        let session = self.session;
+        self.await_answer(|answer| (answer == Answer::Closed(session)).then_some(()));
+    }
+
     /// Connects to that replica, once it takes clients.
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let until = Instant::now() + SOON;

@@ -1,5 +1,6 @@
 //! Replicas whose object lives in a worker.
 
+use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
 
@@ -69,6 +70,34 @@ fn a_call_that_kills_every_worker_is_skipped_and_the_object_goes_on() {
         Client::open(replica.address).integer("add");
     }
     assert_eq!(client.integer("total"), 4);
+}
+
+#[test]
+fn a_step_that_kills_every_worker_is_skipped_and_all_replicas_agree() {
+    let scratch = tempfile::tempdir().unwrap();
+    let replicas = three(&scratch);
+    let mut others: Vec<_> = replicas.iter().map(|replica| Client::open(replica.address)).collect();
+    let deadly = scratch.path().join(fake::DIES_OF_LOST);
+    File::create(&deadly).unwrap();
+    for (round, replica) in (0..).zip(&replicas[..2]) {
+        let mut client = Client::open(replica.address);
+        client.integer("add");
+        client.close();
+        // They are answered once the workers are past the end of that session.
+        for (nth, other) in (2..).zip(&mut others) {
+            assert_eq!(other.integer("add"), 4 * round + nth);
+        }
+    }
+    // A step is given up once a worker has died of it twice.
+    assert!(fs::read(&deadly).unwrap().len() >= 4, "it was no step that kills");
+    fs::remove_file(&deadly).unwrap();
+    Client::open(replicas[0].address).close();
+    until("the same digest", || {
+        let states: Vec<_> = others.iter_mut().map(|other| other.status()).collect();
+        let (applied, digest) = (states[0].applied, states[0].digest);
+        digest != 0 && states.iter().all(|it| (it.applied, it.digest) == (applied, digest))
+    });
+    assert_eq!(others[0].integer("total"), 8);
 }
 
 #[test]

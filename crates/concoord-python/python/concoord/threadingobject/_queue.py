@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, NoReturn
 
 from concoord import _waits
@@ -16,35 +17,26 @@ class Queue:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self.queue: list[Command] = []
+        self.queue: OrderedDict[Command, int] = OrderedDict()
+        """The calls, each with how often it will have what it waits for."""
 
-    def _wait(self, command: Command) -> NoReturn:
+    def _wait(self, command: Command, count: int = 1) -> NoReturn:
         """Have the call wait, which ends the method."""
-        self.queue.append(command)
-        self._note()
+        self.queue[command] = count
         # It returns what the method would have returned without waiting.
-        raise BlockingReturn(True)
+        blocking = BlockingReturn(True)
+        blocking.__dict__[_waits.QUEUE] = self
+        raise blocking
 
-    def _next(self) -> Command | None:
-        """Take the call that has waited longest."""
-        return self.queue.pop(0) if self.queue else None
+    def _wake_next(self) -> tuple[Command, int] | None:
+        """Wake the call that has waited longest, and does still; return it."""
+        while self.queue:
+            command, count = self.queue.popitem(last=False)
+            # A method may have come here to wait, and have gone on all the same.
+            if _waits.wake(command):
+                return command, count
+        return None
 
-    def _is_owned(self) -> bool:
-        """Tell whether anybody has anything."""
-        return False
-
-    def _note(self) -> None:
-        """Make sure that this learns who is lost, while that matters."""
-        _waits.current().note(self, bool(self.queue) or self._is_owned())
-
-    def _concoord_lost(self, session: int) -> None:
-        self.queue = [each for each in self.queue if each.client.session != session]
-        self._release_of(session)
-        self._note()
-
-    def _concoord_cancelled(self, command: Command) -> None:
-        self.queue = [each for each in self.queue if each != command]
-        self._note()
-
-    def _release_of(self, session: int) -> None:
-        """Release what that session has."""
+    def _concoord_left(self, command: Command) -> None:
+        """Forget a call that waits no more: it was woken, is cancelled, or its client is lost."""
+        self.queue.pop(command, None)

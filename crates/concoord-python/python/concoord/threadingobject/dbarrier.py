@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from concoord import _waits
 from concoord.threadingobject._queue import Queue
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ class DBarrier(Queue):
         """Wait until all are there."""
         if len(self.queue) + 1 < self.count:
             self._wait(_concoord_command)
-        while (command := self._next()) is not None:
-            _waits.wake(command)
-        self._note()
+        while self._wake_next() is not None:
+            pass
         return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from concoord import _waits
 from concoord.threadingobject._queue import Queue
 from concoord.threadingobject.drlock import DRLock
 
@@ -18,7 +17,8 @@ __all__ = ["DCondition"]
 class DCondition(Queue):
     """A lock, and calls that wait for something to be told while they don't have it.
 
-    As in `threading`, a call that was notified has the lock again when it returns.
+    As in `threading`, a call that was notified has the lock again when it returns, as often as it
+    had it before.
     """
 
     def __init__(self, lock: DLock | None = None) -> None:
@@ -37,18 +37,16 @@ class DCondition(Queue):
     def wait(self, _concoord_command: Command) -> NoReturn:
         """Let go of the lock, and wait to be notified and to have it again."""
         self._must_own(_concoord_command.client, "wait on")
-        self.lock._pass_on()  # noqa: SLF001 - however often it was taken
-        self._wait(_concoord_command)
+        count = self.lock._count()  # noqa: SLF001 - made for this
+        self.lock._pass_on()  # noqa: SLF001 - as above
+        self._wait(_concoord_command, count)
 
     def notify(self, _concoord_command: Command | None = None, n: int = 1) -> None:
         """Have the calls that have waited longest go on, once they can have the lock."""
         self._must_own(None if _concoord_command is None else _concoord_command.client, "notify on")
         for _ in range(n):
-            command = self._next()
-            if command is None:
+            if not self._notify_one():
                 break
-            self._want_lock(command)
-        self._note()
 
     def notifyAll(self, _concoord_command: Command | None = None) -> None:  # noqa: N802
         """Have all calls go on that wait, one after the other."""
@@ -56,13 +54,13 @@ class DCondition(Queue):
 
     notify_all = notifyAll
 
-    def _want_lock(self, command: Command) -> None:
-        if self.lock.holder is None:
-            self.lock._give(command)  # noqa: SLF001 - as `acquire` would, for another call
-            _waits.wake(command)
-        else:
-            self.lock.queue.append(command)
-            self.lock._note()  # noqa: SLF001 - as above
+    def _notify_one(self) -> bool:
+        """Have the call that has waited longest want the lock; tell whether there was one."""
+        while self.queue:
+            command, count = self.queue.popitem(last=False)
+            if self.lock._want_back(command, count, self):  # noqa: SLF001 - made for this
+                return True
+        return False
 
     def _must_own(self, client: Client | None, what: str) -> None:
         if self.lock.holder is None or (client is not None and self.lock.holder != client):

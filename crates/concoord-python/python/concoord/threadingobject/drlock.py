@@ -37,9 +37,16 @@ class DRLock(DLock):
         if self.count == 0:
             self._pass_on()
 
-    def _give(self, command: Command) -> None:
-        self.count = 1
+    def _give(self, command: Command, count: int = 1) -> None:
+        self.count = count
         super()._give(command)
+
+    def _count(self) -> int:
+        return self.count
+
+    def _pass_on(self) -> None:
+        self.count = 0
+        super()._pass_on()
 
     def _is_owned_by(self, client: Client) -> bool:
         return self.holder == client

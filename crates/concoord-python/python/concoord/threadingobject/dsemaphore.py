@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from concoord import _waits
-from concoord.threadingobject._queue import Queue
+from concoord.threadingobject._owned import Owned
 
 if TYPE_CHECKING:
     from concoord._waits import Client, Command
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["DSemaphore"]
 
 
-class DSemaphore(Queue):
+class DSemaphore(Owned):
     """A number of permits; any client may release one."""
 
     def __init__(self, count: int = 1) -> None:
@@ -53,18 +52,17 @@ class DSemaphore(Queue):
             del self.holders[client]
 
     def _pass_on(self) -> None:
-        command = self._next()
-        if command is None:
+        woken = self._wake_next()
+        if woken is None:
             self.count += 1
+            self._note()
         else:
-            self._give(command)
-            _waits.wake(command)
-        self._note()
+            self._give(woken[0])
 
     def _is_owned(self) -> bool:
         return bool(self.holders)
 
-    def _release_of(self, session: int) -> None:
+    def _concoord_lost(self, session: int) -> None:
         for client in [each for each in self.holders if each.session == session]:
             for _ in range(self.holders.pop(client)):
                 self._pass_on()
