@@ -92,6 +92,13 @@ impl Sessions {
         self.open.values_mut().for_each(|session| session.kept.clear());
     }
 
+    /// What was kept of parked calls is gone.
+    pub(crate) fn forget_parked(&mut self) {
+        for session in self.open.values_mut() {
+            session.kept.retain(|_, kept| !matches!(kept, Kept::Parked | Kept::LateParked));
+        }
+    }
+
     pub(crate) fn close(&mut self, id: SessionId) -> bool {
         self.open.remove(&id).is_some()
     }

@@ -89,6 +89,11 @@ impl State {
             bare.sessions.forget();
             return postcard::to_stdvec(&(&bare, natives)).expect("memory takes all bytes").into();
         }
+        if planted::is("parked-forgotten") {
+            let mut bare = self.clone();
+            bare.sessions.forget_parked();
+            return postcard::to_stdvec(&(&bare, natives)).expect("memory takes all bytes").into();
+        }
         postcard::to_stdvec(&(self, natives)).expect("memory takes all bytes").into()
     }
 

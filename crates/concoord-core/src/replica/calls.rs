@@ -181,9 +181,8 @@ impl Replica {
             return;
         }
         self.hear(call.session, connection);
-        // Reads go past the log, where it is seen whether a guard holds and which replies have come.
-        let is_bare = call.received.is_empty() && call.guard.is_none();
-        if is_bare && self.machine.is_read_only(&call) {
+        // What is said of replies that have arrived is for the log: reads go past it.
+        if self.machine.is_read_only(&call) && call.received.is_empty() {
             if self.clients.charge(connection, &call) {
                 self.clients.reads.new.push(Read { connection, what: Sought::Call(call) });
                 return;

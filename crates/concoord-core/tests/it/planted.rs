@@ -9,7 +9,8 @@ use concoord_core::view::Role;
 
 use crate::cases::{hidden_removal, lagging_quorum};
 use crate::sim::{
-    SECOND, cluster, durable_faults, members_change, settle_and_check, survive_faults,
+    SECOND, cluster, durable_faults, durable_lock_faults, lock_faults, members_change,
+    settle_and_check, survive_faults,
 };
 use crate::world::World;
 use crate::world::disk::End;
@@ -26,6 +27,7 @@ const SAFE: &str = "answers at";
 const LEADERS: &str = "two leaders in term";
 const TERM: &str = "became";
 const STUCK: &str = "every call is answered in the end";
+const WAITS: &str = "somebody waits for ever";
 const DISK: &str = "what was safe is lost or another";
 
 fn faults(seed: u64) -> World {
@@ -125,6 +127,24 @@ fn a_checksum_skipped_is_found() {
 #[test]
 fn a_torn_tail_taken_is_found() {
     is_found("torn-tail-taken", &[DISK], durable);
+}
+
+#[test]
+fn a_waiter_lost_with_the_holder_is_found() {
+    is_found("lost-waiter", &[WAITS, "somebody waits"], lock_faults);
+}
+
+#[test]
+fn a_guard_that_nobody_looks_at_is_found() {
+    is_found("guard-unchecked", &["two held the lock", "whose session was over"], lock_faults);
+}
+
+#[test]
+fn a_snapshot_without_parked_calls_is_found() {
+    let by = [WAITS, DIFFER, "ended as", "it is still held", "somebody waits"];
+    is_found("parked-forgotten", &by, |seed| {
+        if seed.is_multiple_of(2) { durable_lock_faults(seed) } else { lock_faults(seed) }
+    });
 }
 
 #[test]

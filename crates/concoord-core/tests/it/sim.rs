@@ -310,6 +310,85 @@ pub(crate) fn change(world: &mut World) {
     }
 }
 
+/// What happens where clients contend for a lock.
+const CONTENDED: [&str; 14] = [
+    "cancelled too late",
+    "cancelled while parked",
+    "failover while one waits",
+    "granted at once",
+    "granted in line",
+    "holder lost",
+    "holder stood still",
+    "late write refused",
+    "not granted",
+    "parked call asked again",
+    "snapshot received while one waits",
+    "timed out",
+    "waiter lost",
+    "waiter stood still",
+];
+
+/// A lock has one holder, whatever befalls replicas and clients; who lost it writes nothing under
+/// it, and nobody waits for ever.
+#[test]
+fn lock_histories_survive_faults() {
+    for_seeds("lock_histories_survive_faults", &all(&[&ALWAYS, &CONTENDED]), lock_faults);
+}
+
+pub(crate) fn lock_faults(seed: u64) -> World {
+    let mut world = World::new(seed ^ 0x10C4_0000);
+    world.careful = true;
+    world.hosted = world.dice.chance(30);
+    let replicas = [1, 2, 3, 3, 3, 4][world.dice.below(6) as usize];
+    cluster(&mut world, replicas);
+    contend(&mut world, |world| fault(world, replicas));
+    world
+}
+
+/// The same with everything on disks.
+#[test]
+fn durable_lock_histories_survive_faults() {
+    let expected = all(&[&ALWAYS, &DURABLE, &CONTENDED]);
+    for_seeds("durable_lock_histories_survive_faults", &expected, durable_lock_faults);
+}
+
+pub(crate) fn durable_lock_faults(seed: u64) -> World {
+    let mut world = World::new(seed ^ 0xD10C_0000);
+    world.durable = true;
+    world.snapshot_bytes = [2_000, 10_000, 1_000_000][world.dice.below(3) as usize];
+    let replicas = [1, 2, 2, 3, 3, 3, 4][world.dice.below(7) as usize];
+    cluster(&mut world, replicas);
+    contend(&mut world, durable_fault);
+    world
+}
+
+/// Lets clients contend for a lock while faults befall the cluster, then looks at what they saw.
+fn contend(world: &mut World, fault: impl Fn(&mut World)) {
+    for _ in 0..2 + world.dice.below(5) {
+        let times = 5 + world.dice.below(25) as usize;
+        world.add_locker(times);
+    }
+    world.add_client(30);
+    for _ in 0..10 + world.dice.below(20) {
+        let end = world.now + world.dice.below(3 * SECOND);
+        world.run_until(end, |_| false);
+        fault(world);
+    }
+    if world.durable {
+        restart_all(world);
+    }
+    world.heal();
+    // Long enough for the sessions of those who stand still to end.
+    let end = world.now + 30 * SECOND;
+    world.run_until(end, |_| false);
+    world.end_lockers();
+    let end = world.now + 90 * SECOND;
+    world.run_until(end, World::are_lockers_done);
+    assert!(world.are_lockers_done(), "somebody waits for ever\n{}", world.stuck());
+    settle_and_check(world);
+    world.check_lockers();
+}
+
 fn any_end(world: &mut World) -> End {
     if world.dice.chance(50) { End::Killed } else { End::PowerLost }
 }

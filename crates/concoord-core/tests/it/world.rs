@@ -5,6 +5,7 @@ pub(crate) mod checks;
 mod clients;
 pub(crate) mod disk;
 mod fences;
+mod lockers;
 mod looks;
 mod network;
 mod nodes;
@@ -25,6 +26,7 @@ use self::checks::Checks;
 use self::clients::Client;
 use self::disk::Disk;
 pub(crate) use self::fences::Fences;
+use self::lockers::{LOCKERS, Lockers};
 use self::network::{Stream, is_snapshot};
 use self::workers::Worker;
 use crate::dice::Dice;
@@ -55,6 +57,7 @@ enum Happening {
     ToReplica(usize, ConnectionId, Request),
     ToClient(usize, ConnectionId, Answer),
     ClientTimer(usize, u64),
+    LockerTimer(usize, u64),
     /// The worker of that node of that life has time for the next thing.
     Work(usize, u64),
     /// The disk has written what it was at.
@@ -95,6 +98,7 @@ pub(crate) struct World {
     /// Who is told to stop: soon they will be gone.
     leaving: BTreeSet<ReplicaId>,
     clients: Vec<Client>,
+    lockers: Lockers,
     owner: BTreeMap<ConnectionId, usize>,
     pub(crate) history: Vec<Operation>,
     /// Whether replicas can watch each other's processes.
@@ -131,6 +135,8 @@ pub(crate) struct World {
     traced: bool,
     /// Whether the cluster is meant to become two.
     pub(crate) twins: bool,
+    /// Whether nobody dies while others are cut off.
+    pub(crate) careful: bool,
     /// Whether a refused connection is a proof of death.
     pub(crate) refused_is_dead: bool,
     /// Whether connections that are cut are refused, as by a firewall, instead of swallowed.
@@ -161,6 +167,7 @@ impl World {
             cut: BTreeSet::new(),
             leaving: BTreeSet::new(),
             clients: Vec::new(),
+            lockers: Lockers::default(),
             owner: BTreeMap::new(),
             history: Vec::new(),
             same_host,
@@ -183,6 +190,7 @@ impl World {
             snapshot_time: 0,
             traced: std::env::var_os("SIM_TRACE").is_some(),
             twins: false,
+            careful: false,
             refused_is_dead: false,
             rejecting: false,
             fences: None,
@@ -278,6 +286,10 @@ impl World {
                     self.happen(Happening::Hear(node, life, Event::Request(connection, request)));
                 }
             }
+            Happening::ToClient(client, connection, answer) if client >= LOCKERS => {
+                self.locker_answered(client - LOCKERS, connection, answer);
+            }
+            Happening::LockerTimer(locker, timer) => self.locker_timer(locker, timer),
             Happening::ToClient(client, connection, answer) => {
                 self.answered(client, connection, answer);
             }

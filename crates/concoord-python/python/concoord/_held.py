@@ -399,7 +399,7 @@ class Holder(Proxy):
     `LockLost` at its next use and at the end of its `with`.
     """
 
-    __slots__ = ("_holds", "_withs")
+    __slots__ = ("_holds", "_blocks")
 
     _ways: ClassVar[dict[str, str]] = {}
     _undoes: ClassVar[dict[str, tuple[str, bool]]] = {}
@@ -420,7 +420,7 @@ class Holder(Proxy):
         self._client = client
         self._holds = Holds(client, self._ways)
         self._call = self._holds.call
-        self._withs = threading.local()
+        self._blocks = threading.local()
 
     @property
     def token(self) -> int:
@@ -444,7 +444,7 @@ class Holder(Proxy):
         if hold is None or hold.token is None:
             message = "it was not to be had"
             raise RuntimeError(message)
-        self._inside().append(hold)
+        self._entered().append(hold)
         return hold.token
 
     def __exit__(
@@ -454,13 +454,13 @@ class Holder(Proxy):
         traceback: TracebackType | None,
     ) -> None:
         """Release. Raises `LockLost` if it was lost meanwhile."""
-        self._holds.end(self._inside().pop(), quiet=error is not None)
+        self._holds.end(self._entered().pop(), quiet=error is not None)
 
-    def _inside(self) -> list[Hold]:
+    def _entered(self) -> list[Hold]:
         """Give what the `with` blocks of this thread hold, the innermost last."""
-        if not hasattr(self._withs, "holds"):
-            self._withs.holds = []
-        holds: list[Hold] = self._withs.holds
+        if not hasattr(self._blocks, "holds"):
+            self._blocks.holds = []
+        holds: list[Hold] = self._blocks.holds
         return holds
 
 

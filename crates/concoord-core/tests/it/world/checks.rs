@@ -38,6 +38,13 @@ impl World {
     /// That happened once more.
     pub(super) fn seen(&mut self, what: &'static str) {
         *self.checks.counts.entry(what).or_default() += 1;
+        if self.has_parked() {
+            match what {
+                "failover" => self.seen("failover while one waits"),
+                "snapshot received" => self.seen("snapshot received while one waits"),
+                _ => {}
+            }
+        }
     }
 
     pub(crate) fn counts(&self) -> &Counts {

@@ -155,6 +155,12 @@ impl Disk {
         self.known = if whole { after } else { before };
         self.known.snapshot = snapshot.index;
         self.snapshots.retain(|index, _| *index == snapshot.index);
+        // The batch that was being written may have come whole.
+        if let Some(end) = &log.end
+            && let Some(segment) = self.segments.get_mut(&end.at.segment)
+        {
+            segment.end = end.at.offset as usize;
+        }
         self.writer = Some(Writer::new(folder, &log));
         let torn = log.end.map_or(0, |end| end.torn);
         let records = std::mem::take(&mut log.records);
@@ -178,7 +184,6 @@ impl Disk {
             Some(Writing::Batch { segment, offset, bytes, .. }) => {
                 if let Some(segment) = self.segments.get_mut(&segment) {
                     tear(&mut segment.bytes[offset..], &bytes, power, dice);
-                    segment.end = offset + bytes.len();
                 }
             }
             Some(Writing::Snapshot { index, bytes, renamed: true })
@@ -307,11 +312,13 @@ impl Disk {
 
     /// Changes a bit of what is safe and something vouches for; how to change it back.
     fn rot(&mut self, dice: &mut Dice) -> Option<(u64, usize, u8)> {
-        let newest = *self.segments.keys().next_back()?;
+        // What was begun after it proves nothing of it unless it came to the disk.
+        let has_begun = |(number, segment): (&u64, &Segment)| (segment.end > 0).then_some(*number);
+        let newest = self.segments.iter().rev().find_map(has_begun)?;
         let number = *self.segments.keys().nth(dice.below(self.segments.len() as u64) as usize)?;
         let segment = self.segments.get_mut(&number)?;
         let safe = if number == newest { segment.last } else { segment.end };
-        if safe <= BLOCK && number == newest {
+        if number > newest || safe <= BLOCK && number == newest {
             return None;
         }
         let (at, bit) = (dice.below(safe as u64) as usize, 1 << dice.below(8));

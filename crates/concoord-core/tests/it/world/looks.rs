@@ -106,6 +106,11 @@ impl World {
         if view.role(id) != Some(Role::Voter) {
             return true;
         }
+        // The removal of who is silent may be on the log of the leader alone, and is decided by
+        // two of three when it is back: nobody else may have died then.
+        if self.careful && !self.cut.is_empty() {
+            return false;
+        }
         let voters = view.voters().count();
         let left = view.voters().filter(|voter| voter.id != id && awake(voter.id)).count();
         // A witness goes on with nothing.

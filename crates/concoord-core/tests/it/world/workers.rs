@@ -8,7 +8,7 @@ use concoord_core::call::{CallId, Outcome, Refusal};
 use concoord_core::object::{Context, Moment, Object, Reply};
 use concoord_core::replica::{Event, WorkerAction};
 use concoord_core::value::{Arguments, Value};
-use concoord_core::wire::{Done, HostedCall};
+use concoord_core::wire::{Done, HostedCall, LOST};
 
 use super::{Happening, World};
 use crate::list::List;
@@ -75,14 +75,20 @@ impl World {
                 if calls.is_empty() {
                     return self.wake_worker(node);
                 }
-                let HostedCall { number, method, arguments, .. } = calls.remove(0);
+                let HostedCall { number, call, method, arguments, .. } = calls.remove(0);
                 let arguments = Arguments::decode(&arguments).unwrap();
                 if !calls.is_empty() {
                     let rest = WorkerAction::Apply { index, time_ms, clock_ms, calls };
                     there.worker.asked.push_front(rest);
                 }
-                if crashes && matches!(arguments.positional.first(), Some(Value::Int(..0))) {
+                // Some ends of sessions are too much for it as well.
+                let is_end = method == LOST && call.session.0.is_multiple_of(3);
+                let is_poison = matches!(arguments.positional.first(), Some(Value::Int(..0)));
+                if crashes && (is_end || is_poison) {
                     there.worker.stuck = Some(number);
+                    if is_end {
+                        self.seen("worker died of a session's end");
+                    }
                     Event::HostFailed(number)
                 } else if method.starts_with('_') {
                     // The end of a session, say: a list does not care.

@@ -208,7 +208,7 @@ class Holder(Proxy):
     `async with`. A condition's `wait` that is cancelled does not get the lock back.
     """
 
-    __slots__ = ("_ledger", "_withs")
+    __slots__ = ("_ledger", "_blocks")
 
     _ways: ClassVar[dict[str, str]] = {}
     _undoes: ClassVar[dict[str, tuple[str, bool]]] = {}
@@ -219,7 +219,7 @@ class Holder(Proxy):
         """Name the replicas, as `Proxy` does."""
         super().__init__(bootstrap, timeout, name, session)
         self._ledger = Ledger(self._client)
-        self._withs: dict[int, list[Hold]] = {}
+        self._blocks: dict[int, list[Hold]] = {}
 
     async def _call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         if method in self._ways.values() or method == ALL:
@@ -326,7 +326,7 @@ class Holder(Proxy):
         if hold is None or hold.token is None:
             message = "it was not to be had"
             raise RuntimeError(message)
-        self._withs.setdefault(_caller(), []).append(hold)
+        self._blocks.setdefault(_caller(), []).append(hold)
         return hold.token
 
     async def __aexit__(
@@ -336,10 +336,10 @@ class Holder(Proxy):
         traceback: TracebackType | None,
     ) -> None:
         """Release. Raises `LockLost` if it was lost meanwhile."""
-        holds = self._withs[_caller()]
+        holds = self._blocks[_caller()]
         hold = holds.pop()
         if not holds:
-            del self._withs[_caller()]
+            del self._blocks[_caller()]
         gone = not self._ledger.drop(hold)
         if not self._ledger.is_over(hold):
             if gone:
