@@ -26,7 +26,7 @@ use crate::object::{Interface, Moment, Object};
 use crate::objects;
 use crate::session::{Fate, Verdict};
 use crate::view::{ReplicaId, View};
-use crate::wire::{CANCEL, Done, HostedCall, LOST, REMOVE, WAKE};
+use crate::wire::{CANCEL, Done, HostedCall, LOST, REMOVE, STEPS, WAKE};
 
 /// What a cluster hosts beside the objects that come ready-made.
 pub struct Hosting {
@@ -220,6 +220,10 @@ impl Machine {
 
     /// Where the call's object lives, and whether its guard holds.
     fn place(&self, call: &Call) -> Result<Place, Refusal> {
+        if STEPS.contains(&call.method.as_str()) {
+            let (class, method) = (self.interface.class.clone(), call.method.clone());
+            return Err(Refusal::NoSuchMethod { class, method });
+        }
         if let Some(guard) = &call.guard
             && !self.guards(&guard.object, guard.token)
         {
