@@ -190,11 +190,13 @@ def test_who_waits_goes_on_though_workers_and_the_leader_are_killed(cluster: Clu
             waiter.close()
 
 
+@pytest.mark.timeout(120)
 def test_a_timer_that_kills_workers_is_left_out(cluster: Cluster) -> None:
     cluster.start("waiting.Deadly", 2)
     with Deadly(cluster.bootstrap) as deadly:
         deadly.arm()
-        until(lambda: deadly.rung() == 1, seconds=40)
+        # Six deaths on each replica, with longer and longer pauses after them.
+        until(lambda: deadly.rung() == 1, seconds=90)
         deadly.ring()
         assert deadly.rung() == 2
         until(lambda: alike(cluster))
