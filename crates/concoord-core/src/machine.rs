@@ -27,7 +27,7 @@ use crate::objects;
 use crate::planted;
 use crate::session::{Fate, Verdict};
 use crate::view::{ReplicaId, View};
-use crate::wire::{CANCEL, Done, HostedCall, LOST, REMOVE, WAKE};
+use crate::wire::{CANCEL, Done, HostedCall, LOST, REMOVE, STEPS, WAKE};
 
 /// What a cluster hosts beside the objects that come ready-made.
 pub struct Hosting {
@@ -221,6 +221,10 @@ impl Machine {
 
     /// Where the call's object lives, and whether its guard holds.
     fn place(&self, call: &Call) -> Result<Place, Refusal> {
+        if STEPS.contains(&call.method.as_str()) {
+            let (class, method) = (self.interface.class.clone(), call.method.clone());
+            return Err(Refusal::NoSuchMethod { class, method });
+        }
         if let Some(guard) = &call.guard
             && !self.guards(&guard.object, guard.token)
             && !planted::is("guard-unchecked")

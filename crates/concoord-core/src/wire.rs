@@ -376,7 +376,7 @@ pub struct HostedCall {
     pub thread: u64,
     /// Of which object: made when it is first called.
     pub object: ObjectName,
-    /// The method, or one of those that no client can call: [`LOST`], [`CANCEL`], [`WAKE`].
+    /// The method, or one of those that no client can call: [`STEPS`], [`REMOVE`].
     pub method: String,
     /// Its encoded arguments.
     pub arguments: Bytes,
@@ -395,6 +395,12 @@ pub const REMOVE: &str = "__concoordremove__";
 
 /// Of a [`HostedCall`]: timers are due.
 pub const WAKE: &str = "__concoordwake__";
+
+/// Of a [`HostedCall`]: all replicas leave out what stood here, since workers died of it.
+pub const SKIPPED: &str = "__concoordskipped__";
+
+/// What only replicas ask of a worker.
+pub const STEPS: [&str; 4] = [LOST, CANCEL, WAKE, SKIPPED];
 
 /// What has become of something that a worker was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,8 +16,8 @@ use concoord_core::call::{CallId, ObjectName, Outcome, Refusal, SessionId};
 use concoord_core::limits::{RESULT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use concoord_core::value::{Arguments, Exception, Value};
 use concoord_core::wire::{
-    CANCEL, Done, FromWorker, HostedCall, LOST, REMOVE, ToWorker, WAKE, Written, read_message,
-    take_frame, write_frame,
+    CANCEL, Done, FromWorker, HostedCall, LOST, REMOVE, SKIPPED, STEPS, ToWorker, WAKE, Written,
+    read_message, take_frame, write_frame,
 };
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -154,7 +154,8 @@ impl<'py> Service<'py> {
                 Err(error) => FromWorker::NotLoaded(sentence(py, &error)),
             },
             ToWorker::Apply { index, time_ms, clock_ms, calls } => {
-                self.host.call_method1("begin", (index, time_ms, clock_ms))?;
+                let leaves_out = calls.first().is_some_and(|call| call.method == SKIPPED);
+                self.host.call_method1("begin", (index, time_ms, clock_ms, leaves_out))?;
                 self.apply_all(calls)?;
                 self.last_part()?
             }
@@ -265,7 +266,7 @@ impl<'py> Service<'py> {
     /// Says which step begins: what it draws and who calls follow from that alone.
     fn enter(&self, call: &HostedCall) -> PyResult<()> {
         let HostedCall { call: CallId { session, sequence }, object, method, .. } = call;
-        let is_step = [LOST, CANCEL, REMOVE, WAKE].contains(&method.as_str());
+        let is_step = method == REMOVE || STEPS.contains(&method.as_str());
         let key = (!is_step).then_some((&object.class, &object.name));
         let step = (session.0, sequence, call.thread, method, key);
         self.host.call_method1("enter", (step,)).map(drop)
@@ -280,7 +281,7 @@ impl<'py> Service<'py> {
                 let ObjectName { class, name } = &call.object;
                 self.host.call_method1("remove", (class, name)).map(drop)
             }
-            WAKE => Ok(()),
+            WAKE | SKIPPED => Ok(()),
             _ => return self.apply_call(call),
         };
         if let Err(error) = step {

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 COUNTER = "concoord.object.counter.Counter"
 Clumsy = concoord.proxy_for(clumsy.Clumsy)
 Alarm = concoord.proxy_for(waiting.Alarm)
+Deadly = concoord.proxy_for(waiting.Deadly)
 Locks = concoord.proxy_for(waiting.Locks)
 Bag = concoord.proxy_for(tencounter.Bag)
 
@@ -50,8 +51,8 @@ def alike(cluster: Cluster) -> bool:
     return len(states) == 1 and all(digest for _, digest in states)
 
 
-def until(holds) -> None:
-    end = time.monotonic() + 20
+def until(holds, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -187,6 +188,18 @@ def test_who_waits_goes_on_though_workers_and_the_leader_are_killed(cluster: Clu
             holder.release("lock")
         for waiter in waiters:
             waiter.close()
+
+
+@pytest.mark.timeout(120)
+def test_a_timer_that_kills_workers_is_left_out(cluster: Cluster) -> None:
+    cluster.start("waiting.Deadly", 2)
+    with Deadly(cluster.bootstrap) as deadly:
+        deadly.arm()
+        # Six deaths on each replica, with longer and longer pauses after them.
+        until(lambda: deadly.rung() == 1, seconds=90)
+        deadly.ring()
+        assert deadly.rung() == 2
+        until(lambda: alike(cluster))
 
 
 def test_an_alarm_rings_though_nobody_calls_and_goes_on_elsewhere(cluster: Cluster) -> None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 FRAME_BYTES_MAX = 16 << 20
 """What a replica takes in of a worker."""
 
-LOST, CANCEL, REMOVE, WAKE = (
-    f"__concoord{what}__" for what in ("lost", "cancel", "remove", "wake")
+LOST, CANCEL, REMOVE, WAKE, SKIPPED = (
+    f"__concoord{what}__" for what in ("lost", "cancel", "remove", "wake", "skipped")
 )
 
 
@@ -336,6 +336,26 @@ def test_a_new_worker_that_begins_within_an_entry_rings_nothing_twice() -> None:
         assert worker.apply(("count",)) == [1]
         assert other.ask(restore(worker.snapshot())) == ("restored", None)
         assert other.apply(("count",), index=worker.index) == [1]
+
+
+def test_a_timer_waits_where_a_step_is_left_out_and_is_left_out_after_three(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with WorkerProcess("waiting.Timed") as worker:
+
+        def entry(*methods: str):
+            return worker.apply(*(by(0, method) for method in methods), clock_ms=1000)
+
+        worker.apply(("broken_later",))
+        # A pair of them is no suspicion: what came between did no harm.
+        assert entry(SKIPPED, "count") == entry(SKIPPED, "count") == [None, 0]
+        assert entry("count", SKIPPED) == [1, None]
+        assert worker.wake_at == 101_000
+        worker.apply(("broken_later",), clock_ms=1000)
+        for _ in range(3):
+            assert worker.apply(by(0, SKIPPED), ("count",), clock_ms=2000) == [None, 1]
+        assert worker.apply(("count",), clock_ms=2000) == [2], "the other one rings"
+    assert "leave, which was to be called later, kills workers" in capfd.readouterr().err
 
 
 def test_a_timer_may_stop_another_that_is_due() -> None:

@@ -1,5 +1,6 @@
 """Classes as they were written for the first ConCoord, and ones that use what is new."""
 
+import os
 import random
 import time
 
@@ -235,6 +236,27 @@ class Alarm:
     def __init__(self):
         self.count = 0
         call_later(0.1, "ring")
+
+    def ring(self):
+        self.count += 1
+
+    @readonly
+    def rung(self):
+        return self.count
+
+
+class Deadly:
+    """One of whose timers ends the process, and one not."""
+
+    def __init__(self):
+        self.count = 0
+
+    def arm(self):
+        call_later(0.1, "fall")
+        call_later(0.1, "ring")
+
+    def fall(self):
+        os._exit(7)
 
     def ring(self):
         self.count += 1

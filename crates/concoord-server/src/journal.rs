@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use concoord_core::call::{Outcome, Refusal};
 use concoord_core::limits::LOG_BYTES_MAX;
 use concoord_core::replica::{Event, WorkerAction};
-use concoord_core::wire::{Done, FromWorker, HostedCall, ToWorker, write_frame};
+use concoord_core::wire::{Done, FromWorker, HostedCall, SKIPPED, ToWorker, write_frame};
 
 /// Bytes of calls since the base, after which a snapshot is taken for a new one. The core takes
 /// one of its own earlier as a rule, and it serves as well.
@@ -218,29 +218,22 @@ impl Journal {
                 return Next::Give(base);
             }
         }
-        while let Some(asked) = self.asked.get(self.life.sent.0) {
-            let calls = calls_of(asked);
-            let (Some(first), Some(last)) = (calls.first(), calls.last()) else {
-                let asked = asked.clone();
-                self.life.sent.0 += 1;
-                return self.send_for_state(asked, now);
-            };
-            let (first, last) = (first.number, last.number);
-            let read = matches!(asked, ToWorker::Read(_));
-            if self.careful == Some(last) {
-                return self.send_one(now, to);
-            }
+        let Some(asked) = self.asked.get(self.life.sent.0) else { return Next::Nothing };
+        let calls = calls_of(asked);
+        let (Some(first), Some(last)) = (calls.first(), calls.last()) else {
+            let asked = asked.clone();
             self.life.sent.0 += 1;
-            let Some(range) = write_without(asked, &self.skipped, (first, last), to) else {
-                continue;
-            };
-            self.await_(
-                Awaited::Calls { first: range.0, last: range.1, read, careful: false },
-                now,
-            );
-            return Next::Frame;
+            return self.send_for_state(asked, now);
+        };
+        let (first, last) = (first.number, last.number);
+        let read = matches!(asked, ToWorker::Read(_));
+        if self.careful == Some(last) {
+            return self.send_one(now, to);
         }
-        Next::Nothing
+        write_without(asked, &self.skipped, (first, last), to);
+        self.life.sent.0 += 1;
+        self.await_(Awaited::Calls { first, last, read, careful: false }, now);
+        Next::Frame
     }
 
     fn send_for_state(&mut self, asked: ToWorker, now: Instant) -> Next {
@@ -264,18 +257,15 @@ impl Journal {
         }
         let (at, within) = self.life.sent;
         let asked = self.asked.get(at).expect("the caller looked at it");
-        let calls = calls_of(asked);
-        let left = calls.iter().enumerate().skip(within);
-        let next = left.into_iter().find(|(_, call)| !self.skipped.contains(&call.number));
-        let Some((position, call)) = next else {
+        let Some(call) = calls_of(asked).get(within) else {
             self.careful = None;
             self.life.sent = (at + 1, 0);
             return self.send(now, to);
         };
         let number = call.number;
         let read = matches!(asked, ToWorker::Read(_));
-        write_frame(&with_calls(asked, vec![call.clone()]), to);
-        self.life.sent.1 = position + 1;
+        write_without(&with_calls(asked, vec![call.clone()]), &self.skipped, (number, number), to);
+        self.life.sent.1 = within + 1;
         self.await_(Awaited::Calls { first: number, last: number, read, careful: true }, now);
         Next::Frame
     }
@@ -572,23 +562,27 @@ fn with_calls(asked: &ToWorker, calls: Vec<HostedCall>) -> ToWorker {
     }
 }
 
-/// Writes a batch but for the calls that are skipped; returns its first and last number, if any
-/// is left.
+/// Writes a batch, and that something is left out where a call is skipped: what is due as the entry
+/// begins may be what workers died of.
 fn write_without(
     batch: &ToWorker,
     skipped: &BTreeSet<u64>,
     (first, last): (u64, u64),
     to: &mut BytesMut,
-) -> Option<(u64, u64)> {
+) {
     if skipped.range(first..=last).next().is_none() {
-        write_frame(batch, to);
-        return Some((first, last));
+        return write_frame(batch, to);
     }
-    let stays = |call: &&HostedCall| !skipped.contains(&call.number);
-    let left: Vec<_> = calls_of(batch).iter().filter(stays).cloned().collect();
-    let range = (left.first()?.number, left.last()?.number);
-    write_frame(&with_calls(batch, left), to);
-    Some(range)
+    let or_nothing = |call: &HostedCall| {
+        let (number, method) = (call.number, SKIPPED.into());
+        let is_skipped = skipped.contains(&number);
+        if is_skipped {
+            HostedCall { number, method, ..HostedCall::default() }
+        } else {
+            call.clone()
+        }
+    };
+    write_frame(&with_calls(batch, calls_of(batch).iter().map(or_nothing).collect()), to);
 }
 
 #[cfg(test)]

@@ -381,6 +381,16 @@ fn a_worker_knows_an_object_by_one_name() {
 }
 
 #[test]
+fn what_only_replicas_ask_of_a_worker_no_client_does() {
+    let mut stage = Stage::of(hosting);
+    for (sequence, method) in (1..).zip(STEPS) {
+        stage.call(1, sequence, &ObjectName::default(), method);
+        assert!(stage.hosted().is_empty());
+        assert!(matches!(stage.replies()[0].2, Outcome::Refused(Refusal::NoSuchMethod { .. })));
+    }
+}
+
+#[test]
 fn a_worker_is_asked_at_first_whether_it_has_timers() {
     let mut stage = Stage::of(hosting);
     assert_eq!(stage.machine.due(), Some(0));

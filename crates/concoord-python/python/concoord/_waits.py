@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from concoord.exception import BlockingReturn, UnblockingReturn
@@ -16,6 +17,9 @@ from concoord.exception import BlockingReturn, UnblockingReturn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
+SUSPICIONS = 3
+"""Entries in a row whose first step is left out, with timers due, after which one of those is."""
 
 QUEUE = "_concoord_queue"
 """What a `BlockingReturn` of `concoord.threadingobject` has more than others: its `Queue`."""
@@ -87,6 +91,7 @@ class Waits:
         self._owned: dict[int, tuple[Any, Owned]] = {}
         self.made = 0
         self._index = 0
+        self._suspicion = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -107,14 +112,16 @@ class Waits:
 
     def __getstate__(self) -> tuple[Any, ...]:
         """Leave out what is only of the step at hand."""
-        return self._parked, self._timers, self._owned, self.made, self._index
+        kept = self._parked, self._timers, self._owned, self.made
+        return *kept, self._index, self._suspicion
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         """Take it in."""
-        self._parked, self._timers, self._owned, self.made, self._index = state
+        self._parked, self._timers, self._owned, self.made = state[:4]
+        self._index, self._suspicion = state[4:]
         self._forget()
 
-    def begin(self, index: int, clock: int) -> list[Timer]:
+    def begin(self, index: int, clock: int, leaves_out: bool) -> list[Timer]:
         """Enter an entry; return the timers that are due, to be rung if they are not stopped.
 
         An entry may come in parts, which are not the same on all replicas: only the first tells.
@@ -124,7 +131,22 @@ class Waits:
             return []
         self._index = index
         # As they are now: what these set is for a later entry, or they might never end.
-        return self._timers[: bisect.bisect_right(self._timers, self.clock, key=lambda it: it.due)]
+        due = self._timers[: bisect.bisect_right(self._timers, self.clock, key=lambda it: it.due)]
+        if leaves_out:
+            self._spare(due)
+            return []
+        self._suspicion = 0
+        return due
+
+    def _spare(self, due: list[Timer]) -> None:
+        # Workers died at the first step of the entry: of that, or of what rang before it.
+        self._suspicion += bool(due)
+        if self._suspicion == SUSPICIONS:
+            self._suspicion = 0
+            self.key = due[0].key
+            self.stop_timer(due[0].number)
+            words = f"{due[0].method}, which was to be called later, kills workers: it is left out"
+            sys.stderr.write(words + "\n")
 
     def note(self, owned: Owned, is_owned: bool) -> None:
         """Note whether something has owners, so that it learns who is lost."""

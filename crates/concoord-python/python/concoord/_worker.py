@@ -133,11 +133,14 @@ class Host:
         with _waits.apart():
             return self._bound(key, self._hosted(key).cls())
 
-    def begin(self, index: int, time_ms: int, clock_ms: int) -> None:
-        """Enter an entry, or a further part of it: what is due by its clock comes first."""
+    def begin(self, index: int, time_ms: int, clock_ms: int, leaves_out: bool) -> None:
+        """Enter an entry, or a further part of it: what is due by its clock comes first.
+
+        Not where the first step is left out.
+        """
         self._world.begin(index, time_ms)
         waits = _waits.current()
-        for timer in waits.begin(index, clock_ms):
+        for timer in waits.begin(index, clock_ms, leaves_out):
             waits.key = timer.key
             # One may have stopped another.
             if waits.stop_timer(timer.number):

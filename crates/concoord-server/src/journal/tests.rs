@@ -1,6 +1,7 @@
 //! What a journal sends, keeps and believes.
 
 use concoord_core::call::{CallId, SessionId};
+use concoord_core::wire::{read_message, take_frame};
 
 use super::*;
 
@@ -20,6 +21,15 @@ fn done(number: u64) -> FromWorker {
         done: vec![Done::Ended(number, Outcome::Returned(Bytes::new()))],
         wake_at: None,
     }
+}
+
+/// What the next frame asks for: the numbers of steps and their methods.
+fn next_frame(journal: &mut Journal) -> Vec<(u64, String)> {
+    let mut to = BytesMut::new();
+    assert_eq!(journal.send(Instant::now(), &mut to), Next::Frame);
+    let frame = take_frame(&mut to, 1 << 20).unwrap().unwrap();
+    let asked: ToWorker = read_message(&frame).unwrap();
+    calls_of(&asked).iter().map(|call| (call.number, call.method.clone())).collect()
 }
 
 /// Has the journal send all it can; says how many frames.
@@ -121,6 +131,28 @@ fn the_time_of_a_call_runs_from_when_the_worker_began_on_it() {
     assert_eq!(journal.time_left(later), Some(MINUTE / 2));
     journal.hear(done(1), later).unwrap();
     assert_eq!(journal.time_left(later), Some(MINUTE));
+}
+
+#[test]
+fn a_worker_is_told_where_something_is_left_out_whole_or_step_by_step() {
+    let step = |number, method: &str| (number, method.to_owned());
+    let call = |number| HostedCall { number, method: "add".into(), ..HostedCall::default() };
+    let mut journal = Journal::new(MINUTE, MINUTE);
+    let (index, time_ms, clock_ms) = (1, 0, 0);
+    let calls = vec![call(1), call(2)];
+    journal.ask(WorkerAction::Apply { index, time_ms, clock_ms, calls });
+    assert_eq!(next_frame(&mut journal), [step(1, "add"), step(2, "add")]);
+    journal.end_life();
+    assert_eq!(next_frame(&mut journal), [step(1, "add")]);
+    assert!(matches!(journal.end_life(), Some(Event::HostFailed(1))));
+    assert!(journal.ask(WorkerAction::Skip(1)).is_some());
+    assert_eq!(next_frame(&mut journal), [step(1, SKIPPED)]);
+    assert!(journal.hear(done(1), Instant::now()).unwrap().is_none(), "it has ended already");
+    assert_eq!(next_frame(&mut journal), [step(2, "add")]);
+    journal.hear(done(2), Instant::now()).unwrap();
+    assert_eq!(send(&mut journal), 0);
+    journal.end_life();
+    assert_eq!(next_frame(&mut journal), [step(1, SKIPPED), step(2, "add")]);
 }
 
 #[test]

@@ -21,8 +21,8 @@ use concoord_core::limits::FRAME_BYTES_MAX;
 use concoord_core::object::{Interface, Method};
 use concoord_core::value::Value;
 use concoord_core::wire::{
-    CANCEL, Done, FromWorker, HostedCall, LOST, REMOVE, ToWorker, WAKE, Written, read_message,
-    take_frame, write_frame,
+    CANCEL, Done, FromWorker, HostedCall, LOST, REMOVE, SKIPPED, ToWorker, WAKE, Written,
+    read_message, take_frame, write_frame,
 };
 use rustix::cmsg_space;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -49,7 +49,7 @@ impl Fake {
                 process::exit(7)
             }
             // Else the end of a session, and the like, mean nothing to it.
-            "total" | LOST | CANCEL | WAKE | REMOVE => {}
+            "total" | LOST | CANCEL | WAKE | REMOVE | SKIPPED => {}
             "die" => process::exit(7),
             "hang" => thread::sleep(Duration::from_secs(600)),
             "die_once" if self.first_time() => process::exit(7),
