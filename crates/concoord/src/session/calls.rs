@@ -106,7 +106,7 @@ impl Calls {
     /// Whether anything waits for a connection.
     pub(super) fn are_open(&self) -> bool {
         // What is given up ends with the session at the latest, and keeps no client trying.
-        !self.queued.is_empty() || !self.numbers.is_empty()
+        self.queued.iter().any(|(ticket, _)| ticket.is_some()) || !self.numbers.is_empty()
     }
 
     /// Whether an answer is due.

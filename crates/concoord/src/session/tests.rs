@@ -992,6 +992,8 @@ fn what_was_given_up_keeps_no_client_trying_for_longer_than_its_session_may_live
     world.say(&Answer::Parked { sequence: 2 });
     world.session.abandon(world.now, ticket);
     world.break_link();
+    let release = world.make("release", Making { is_kept: true, ..Making::default() });
+    world.session.abandon(world.now, release);
     let lost_at = world.now;
     while world.session.dial(world.now) != Dial::Nothing {
         world.session.lost(world.now, "nobody listens there".into());
