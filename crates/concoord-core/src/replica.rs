@@ -38,9 +38,6 @@ use crate::snapshot::About;
 use crate::view::{Branch, Cause, ClusterId, Member, Process, ReplicaId, Role, Standing, View};
 use crate::wire::{Answer, Done, HostedCall, PeerMessage, Purpose, Request, Status, Welcome};
 
-/// Entries that a durable leader proposes ahead of their decision, unless they are full.
-const UNDECIDED_MAX: u64 = 2;
-
 /// How long the log may take to bring the time to objects before it is asked again.
 const WAKE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -543,7 +540,7 @@ impl Replica {
             // What comes while the disks work makes one larger entry, rather than many small ones
             // that each cost a write on every disk.
             if self.config.member.durable
-                && self.consensus.undecided() >= UNDECIDED_MAX
+                && self.consensus.undecided() > 0
                 && !self.clients.fill_an_entry()
             {
                 return;
