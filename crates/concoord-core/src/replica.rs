@@ -38,6 +38,10 @@ use crate::snapshot::About;
 use crate::view::{Branch, Cause, ClusterId, Member, Process, ReplicaId, Role, Standing, View};
 use crate::wire::{Answer, Done, HostedCall, PeerMessage, Purpose, Request, Status, Welcome};
 
+/// How long calls gather while a durable leader has an entry undecided: longer than disks of one
+/// room take, and little beside the way to another continent, which they need not wait for.
+const GATHER_MAX: Duration = Duration::from_millis(10);
+
 /// How long the log may take to bring the time to objects before it is asked again.
 const WAKE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -263,6 +267,8 @@ pub struct Replica {
     actions: Vec<Action>,
     /// At the leader: something is on its way that another replica's clients wait for.
     followers_wait: bool,
+    /// When clients' calls were last put into the log.
+    proposed_at: Duration,
     ticks: u64,
     now: Duration,
     /// When this process last went on after having been stopped.
@@ -344,6 +350,7 @@ impl Replica {
             disk: Disk { due: config.snapshot_bytes, ..Disk::default() },
             actions: Vec::new(),
             followers_wait: false,
+            proposed_at: Duration::ZERO,
             ticks: 0,
             now: Duration::ZERO,
             woke: Duration::ZERO,
@@ -541,6 +548,7 @@ impl Replica {
             // that each cost a write on every disk.
             if self.config.member.durable
                 && self.consensus.undecided() > 0
+                && self.now < self.proposed_at + GATHER_MAX
                 && !self.clients.fill_an_entry()
             {
                 return;
@@ -554,6 +562,9 @@ impl Replica {
                     break;
                 }
                 proposed += commands;
+            }
+            if proposed > 0 {
+                self.proposed_at = self.now;
             }
             self.clients.proposed(proposed);
         } else if let Some(leader) = self.leader() {
