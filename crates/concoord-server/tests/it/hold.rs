@@ -1,6 +1,7 @@
 //! `concoord lock`, `semaphore`, `elect` and `objects` as scripts see them: programs that hold
 //! something while they and their cluster are killed.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, copy};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
@@ -14,10 +15,11 @@ use concoord::{Arguments, Client, Guard, Manner, ObjectName, Options, State, Val
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
 use tempfile::NamedTempFile;
+use tokio::task::JoinSet;
 
 use crate::calls::until;
 use crate::cluster::SOON;
-use crate::processes::{Host, Replica, bootstrap, concoord, leader};
+use crate::processes::{Host, Replica, bootstrap, concoord, leader, raise_file_limit};
 
 const COUNTER: &str = "concoord.object.counter.Counter";
 const LOCK: &str = "concoord.object.lock.Lock";
@@ -308,6 +310,60 @@ impl Road {
         let mut carried = self.carried.lock().unwrap();
         carried.drain(..).filter(|socket| socket.shutdown(Shutdown::Both).is_ok()).count()
     }
+}
+
+#[test]
+fn a_thousand_that_wait_cost_an_entry_a_hand_over() {
+    const WAIT: u64 = 1000;
+    raise_file_limit();
+    let host = Host::new();
+    let (_replica, replicas) = alone(&host);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = || concoord::tokio::Client::connect(&replicas, Options::default());
+        let first = client().await.unwrap();
+        let held = Manner { object: Some(lock("crowd")), ..Manner::default() };
+        let call = async |client: &concoord::tokio::Client, method: &'static str| {
+            client.call_as(&held, method, &Arguments::default(), SOON).await.unwrap()
+        };
+        let token = int(&call(&first, "acquire").await);
+
+        let mut crowd = JoinSet::new();
+        for _ in 0..WAIT {
+            let (client, held) = (client().await.unwrap(), held.clone());
+            crowd.spawn(async move {
+                let none = Arguments::default();
+                let token = client.call_as(&held, "acquire", &none, SOON).await.unwrap();
+                client.call_as(&held, "release", &none, SOON).await.unwrap();
+                // It stays until all are through: the end of a session is an entry of its own.
+                (token, client)
+            });
+        }
+        let all_wait = async || {
+            let said = call(&first, "__concoorddescribe__").await;
+            let Value::Map(said) = said else { panic!("{said:?}") };
+            said.contains(&("parked".into(), WAIT.into()))
+        };
+        while !all_wait().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+
+        let before = first.status().await.unwrap().committed;
+        call(&first, "release").await;
+        let ended = crowd.join_all().await;
+        let entries = first.status().await.unwrap().committed - before;
+        // Each of them releases, and so does the first. A few say that sessions are alive.
+        let most = WAIT + WAIT / 20;
+        assert!((WAIT..=most).contains(&entries), "{entries} entries for {WAIT} hand-overs");
+        let tokens: BTreeSet<i64> = ended.iter().map(|(token, _)| int(token)).collect();
+        assert_eq!(tokens.len() as u64, WAIT, "each token is given once");
+        assert!(tokens.first() > Some(&token), "{tokens:?} after {token}");
+    });
+}
+
+fn int(value: &Value) -> i64 {
+    let Value::Int(value) = value else { panic!("{value:?} is no token") };
+    *value
 }
 
 #[test]
