@@ -1,5 +1,5 @@
 # Each of these does its own set-up on a fresh machine: Rust, a C compiler and Python suffice.
-.PHONY: help demo test sim torture bench compare compare-durable clean
+.PHONY: help demo test sim torture bench compare compare-durable compare-locks clean
 
 help:
 	@echo 'make demo     start three replicas, use them, kill one, see the counter go on'
@@ -9,6 +9,7 @@ help:
 	@echo 'make bench    calls per second and percentiles of three replicas here, and the disk'
 	@echo 'make compare  the same load against etcd, Redis and ours (installs Debian packages)'
 	@echo 'make compare-durable  the same with everything on the disk'
+	@echo 'make compare-locks  many clients that want one lock, of etcd, ZooKeeper and ours'
 	@echo 'make clean    remove what these made'
 
 demo:
@@ -31,6 +32,9 @@ compare:
 
 compare-durable:
 	@benches/compare/run durable
+
+compare-locks:
+	@benches/compare/run locks
 
 clean:
 	rm -rf target .venv

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use concoord::{Arguments, Options};
 use etcd_client::{Compare, CompareOp, ConnectOptions, KvClient, Txn, TxnOp, TxnOpResponse};
 use redis::aio::MultiplexedConnection;
+use zookeeper_client::{Acls, CreateMode};
 
 use crate::cluster::{Endpoints, System};
 
@@ -18,6 +19,7 @@ pub enum Client {
     ConCoord(concoord::tokio::Client),
     Etcd(KvClient),
     Redis(MultiplexedConnection),
+    ZooKeeper(zookeeper_client::Client),
 }
 
 impl Client {
@@ -42,6 +44,10 @@ impl Client {
                 let client = redis::Client::open(format!("redis://{first}/"))?;
                 Self::Redis(client.get_multiplexed_async_connection().await?)
             }
+            System::ZooKeeper => {
+                let connector = zookeeper_client::Client::connector();
+                Self::ZooKeeper(connector.with_connection_timeout(CONNECT).connect(first).await?)
+            }
         })
     }
 
@@ -55,6 +61,7 @@ impl Client {
                 redis::cmd("INCR").arg(KEY).query_async::<i64>(connection).await?;
             }
             Self::Etcd(client) => increment(client).await?,
+            Self::ZooKeeper(_) => anyhow::bail!("only its lock is compared"),
         }
         Ok(())
     }
@@ -67,7 +74,17 @@ impl Client {
                 Ok(())
             }
             Self::ConCoord(_) | Self::Redis(_) => self.increment().await,
+            Self::ZooKeeper(client) => put(client).await,
         }
+    }
+}
+
+/// Makes the folder of the lock, if it is not there yet.
+async fn put(client: &zookeeper_client::Client) -> Result<()> {
+    let mode = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    match client.create("/compared", b"", &mode).await {
+        Ok(_) | Err(zookeeper_client::Error::NodeExists) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

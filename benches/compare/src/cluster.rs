@@ -26,6 +26,8 @@ pub enum System {
     Etcd,
     /// One process, without replication; in memory without a log. The bar for speed alone.
     Redis,
+    /// Three servers, for their lock alone. They always write a log, as etcd does.
+    ZooKeeper,
 }
 
 impl System {
@@ -36,6 +38,7 @@ impl System {
             Self::ConCoord => "ConCoord",
             Self::Etcd => "etcd",
             Self::Redis => "Redis",
+            Self::ZooKeeper => "ZooKeeper",
         }
     }
 }
@@ -70,6 +73,7 @@ impl Cluster {
             System::ConCoord => concoord(program, place.durable.then_some(folder.path())).await?,
             System::Etcd => etcd(folder.path())?,
             System::Redis => redis(folder.path(), place.durable)?,
+            System::ZooKeeper => zookeeper(folder.path())?,
         };
         let endpoints = Endpoints { system, places };
         timeout(START, endpoints.answer()).await.context("the cluster does not answer")?;
@@ -114,7 +118,7 @@ impl Endpoints {
                 leader.address.to_string()
             }
             System::Etcd => self.etcd_leader().await?,
-            System::Redis => bail!("a lone Redis has no leader"),
+            System::Redis | System::ZooKeeper => bail!("its failover is not compared"),
         };
         self.places.iter().position(|place| *place == leader).context("the leader is known")
     }
@@ -189,6 +193,34 @@ fn etcd(folder: &Path) -> Result<(Vec<String>, Vec<Child>)> {
         processes.push(command.args(["--log-level", "error"]).spawn().context("etcd")?);
     }
     Ok((clients.iter().map(|port| format!("127.0.0.1:{port}")).collect(), processes))
+}
+
+/// Where Debian's package libzookeeper-java has it; the file names all that it needs.
+const ZOOKEEPER: &str = "/usr/share/java/zookeeper.jar";
+
+fn zookeeper(folder: &Path) -> Result<(Vec<String>, Vec<Child>)> {
+    let ports = free_ports::<9>()?;
+    let mut servers = String::new();
+    for (n, pair) in (1..).zip(ports[3..].chunks(2)) {
+        servers += &format!("server.{n}=127.0.0.1:{}:{}\n", pair[0], pair[1]);
+    }
+    let mut processes = Vec::new();
+    for (n, port) in (1..).zip(&ports[..3]) {
+        let data = folder.join(format!("n{n}"));
+        std::fs::create_dir(&data)?;
+        std::fs::write(data.join("myid"), format!("{n}"))?;
+        let configured = data.join("zoo.cfg");
+        let (data, place) =
+            (data.display(), format!("clientPortAddress=127.0.0.1\nclientPort={port}"));
+        let times = "tickTime=2000\ninitLimit=10\nsyncLimit=5\nmaxClientCnxns=0";
+        let text = format!("{times}\nadmin.enableServer=false\ndataDir={data}\n{place}\n{servers}");
+        std::fs::write(&configured, text)?;
+        let mut command = quiet("java");
+        command.args(["-Xmx1g", "-cp", ZOOKEEPER]);
+        command.arg("org.apache.zookeeper.server.quorum.QuorumPeerMain").arg(configured);
+        processes.push(command.spawn().context("java")?);
+    }
+    Ok((ports[..3].iter().map(|port| format!("127.0.0.1:{port}")).collect(), processes))
 }
 
 fn redis(folder: &Path, durable: bool) -> Result<(Vec<String>, Vec<Child>)> {

@@ -1,12 +1,14 @@
 //! The same closed loop against ConCoord, etcd and Redis, in the same run on the same machine.
 //!
-//! Usage: `compare PROGRAM JSON [durable]`: our program, and the file that the figures go to. All
+//! Usage: `compare PROGRAM JSON [durable|locks]`: our program, and the file that the figures go to. All
 //! run in memory: etcd on a memory file system, Redis without a log, and, unlike the others, alone.
 //! With `durable` all write to the disk in the folder that the figures go to, and acknowledge what
-//! is safe there, Redis alone too.
+//! is safe there, Redis alone too. `locks` is another load: many clients that want one lock, of
+//! ConCoord, etcd and ZooKeeper, in memory.
 
 mod client;
 mod cluster;
+mod locks;
 mod measure;
 
 use std::path::Path;
@@ -25,16 +27,23 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1);
     let program = arguments.next().context("usage: compare PROGRAM JSON")?;
     let file = arguments.next().context("usage: compare PROGRAM JSON")?;
-    let place = match arguments.next() {
+    let word = arguments.next();
+    let is_about_locks = word.as_deref() == Some("locks".as_ref());
+    let place = match word {
         None => Place { folder: "/dev/shm".into(), durable: false },
+        Some(_) if is_about_locks => Place { folder: "/dev/shm".into(), durable: false },
         Some(word) if word == "durable" => {
             let folder = Path::new(&file).parent().unwrap_or(Path::new("."));
             Place { folder: folder.into(), durable: true }
         }
-        Some(_) => anyhow::bail!("usage: compare PROGRAM JSON [durable]"),
+        Some(_) => anyhow::bail!("usage: compare PROGRAM JSON [durable|locks]"),
     };
     let program = Path::new(&program);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if is_about_locks {
+        let figures = locks::compare(&runtime, program, &place)?;
+        return save(Path::new(&file), &figures);
+    }
     let mut results = System::ALL.map(|system| (system, Vec::new()));
     for round in 1..=ROUNDS {
         for (system, rounds) in &mut results {
@@ -48,7 +57,11 @@ fn main() -> Result<()> {
         .iter()
         .map(|(system, rounds)| json!({ "name": system.name(), "rounds": rounds }))
         .collect();
-    std::fs::write(&file, format!("{:#}\n", json!({ "systems": systems })))
+    save(Path::new(&file), &json!({ "systems": systems }))
+}
+
+fn save(file: &Path, figures: &Value) -> Result<()> {
+    std::fs::write(file, format!("{figures:#}\n"))
         .with_context(|| format!("{}", file.display()))?;
     println!("\nAll figures: {}", file.display());
     Ok(())

@@ -137,7 +137,7 @@ fn histogram() -> Result<Histogram<u64>> {
 }
 
 /// Seconds of processor that the servers have taken.
-fn cpu(cluster: &Cluster) -> Result<f64> {
+pub fn cpu(cluster: &Cluster) -> Result<f64> {
     let mut ticks = 0.0;
     for pid in cluster.pids() {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;

@@ -3,6 +3,7 @@
 
 use crate::checker::{Violation, check};
 use crate::history::{Answer, Call, Operation, State};
+use crate::holds::{Ended, Grant, Write as Held, judge};
 use crate::random::Random;
 
 use Answer::{Flag, Nothing, Number};
@@ -208,4 +209,52 @@ fn some_order(history: &[Operation], taken: &mut Vec<bool>, state: &State) -> bo
         taken[*nth] = false;
         found
     })
+}
+
+/// Token 1 was written under and given back, then token 5.
+fn two_holders() -> [Grant; 2] {
+    let first = Grant { lock: 0, token: 1, got: 10, held: 20, is_released: true };
+    [first, Grant { lock: 0, token: 5, got: 21, held: 30, is_released: false }]
+}
+
+fn write(token: u64, number: i64, ended: Ended) -> Held {
+    Held { lock: 0, token, number, is_late: false, ended }
+}
+
+#[test]
+fn one_holder_after_another_is_good() {
+    let writes = [
+        write(1, 0, Ended::Done),
+        Held { is_late: true, ..write(1, 1, Ended::Refused) },
+        write(5, 2, Ended::Done),
+        write(5, 3, Ended::Unknown),
+        write(5, 4, Ended::Unknown),
+        // Its session may have been lost.
+        write(5, 5, Ended::Refused),
+    ];
+    judge(0, &two_holders(), &writes, &[(1, 0), (5, 2), (5, 3)]).unwrap();
+}
+
+#[test]
+fn two_holders_at_once_are_seen() {
+    let judged = |grants: [Grant; 2], writes: &[Held], log: &[(u64, i64)], why: &str| {
+        let said = judge(0, &grants, writes, log).unwrap_err();
+        assert!(said.contains(why), "{said}");
+    };
+    let [first, second] = two_holders();
+    let with = |second: &Grant| [first.clone(), second.clone()];
+    judged(with(&Grant { token: 1, ..second }), &[], &[], "the same token");
+    judged(with(&Grant { got: 19, ..second }), &[], &[], "was still held");
+
+    let done = [write(1, 0, Ended::Done), write(5, 1, Ended::Done)];
+    judged(with(&second), &done, &[(5, 1), (1, 0)], "was written after");
+    judged(with(&second), &done, &[(1, 0)], "0 times");
+    judged(with(&second), &done, &[(1, 0), (1, 0), (5, 1)], "2 times");
+    judged(with(&second), &done[..1], &[(1, 0), (5, 1)], "nobody wrote");
+    judged(with(&second), &[write(3, 0, Ended::Done)], &[(3, 0)], "nobody got");
+
+    let late = Held { is_late: true, ..write(1, 0, Ended::Done) };
+    judged(with(&second), &[late], &[(1, 0)], "1 times");
+    // Who still held it must not be refused.
+    judged(with(&second), &[write(1, 0, Ended::Refused)], &[], "0 times");
 }

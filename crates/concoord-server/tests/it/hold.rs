@@ -1,20 +1,25 @@
 //! `concoord lock`, `semaphore`, `elect` and `objects` as scripts see them: programs that hold
 //! something while they and their cluster are killed.
 
-use std::io::{BufRead, BufReader};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, copy};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use concoord::{Arguments, Client, Guard, Manner, ObjectName, Options, State, Value};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
 use tempfile::NamedTempFile;
+use tokio::task::JoinSet;
 
 use crate::calls::until;
 use crate::cluster::SOON;
-use crate::processes::{Host, Replica, bootstrap, concoord, leader};
+use crate::processes::{Host, Replica, bootstrap, concoord, leader, raise_file_limit};
 
 const COUNTER: &str = "concoord.object.counter.Counter";
 const LOCK: &str = "concoord.object.lock.Lock";
@@ -238,6 +243,127 @@ fn a_leader_that_dies_disturbs_no_command() {
     assert_eq!(first.says(), "undisturbed");
     assert!(next.token() > token);
     assert_eq!(next.let_go(), 0);
+}
+
+#[test]
+fn who_only_reconnects_still_holds_it() {
+    let host = Host::new();
+    let replica = host.start(&["--session-timeout", "3"]);
+    let road = Road::to(replica.address);
+    let holder = Client::connect(&road.address.to_string(), Options::default()).unwrap();
+    let held = Manner { object: Some(lock("codes")), ..Manner::default() };
+    let token = holder.call_as(&held, "acquire", &Arguments::default(), SOON, &mut || false);
+    let Value::Int(token) = token.unwrap() else { panic!("a token is a number") };
+    let session = holder.health().session;
+
+    let replicas = bootstrap(&[&replica]);
+    let mut next = Holder::start(&replicas, &["lock", "codes"], STAYS);
+    parked(&replicas, LOCK, "codes", 1);
+    let roads = road.cut();
+    assert!(roads > 0, "the holder was connected by another way");
+    until("it reconnects", || holder.health().state == State::Connected);
+    // Longer than the session would have lived without its holder.
+    let silence = Duration::from_secs(4);
+    assert_eq!(next.said.recv_timeout(silence), Err(RecvTimeoutError::Timeout));
+
+    let guard = Guard { object: lock("codes"), token: token.cast_unsigned() };
+    let guarded = Manner { guard: Some(guard), ..Manner::default() };
+    holder.call_as(&guarded, "increment", &Arguments::default(), SOON, &mut || false).unwrap();
+    assert_eq!((holder.health().session, holder.health().losses), (session, 0));
+    holder.call_as(&held, "release", &Arguments::default(), SOON, &mut || false).unwrap();
+    assert!(next.token() > token.cast_unsigned());
+    assert_eq!(next.let_go(), 0);
+}
+
+fn lock(name: &str) -> ObjectName {
+    ObjectName { class: LOCK.into(), name: name.into() }
+}
+
+/// What carries connections to a replica, until it is cut.
+struct Road {
+    address: SocketAddr,
+    carried: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Road {
+    fn to(replica: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let carried = Arc::new(Mutex::new(Vec::new()));
+        let all = Arc::clone(&carried);
+        thread::spawn(move || {
+            for near in listener.incoming() {
+                let (near, far) = (near.unwrap(), TcpStream::connect(replica).unwrap());
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    // Ends with either side.
+                    thread::spawn(move || copy(&mut from, &mut to).unwrap_or_default());
+                }
+                all.lock().unwrap().extend([near, far]);
+            }
+        });
+        Self { address, carried }
+    }
+
+    /// Ends all connections; how many sockets were open still.
+    fn cut(&self) -> usize {
+        let mut carried = self.carried.lock().unwrap();
+        carried.drain(..).filter(|socket| socket.shutdown(Shutdown::Both).is_ok()).count()
+    }
+}
+
+#[test]
+fn a_thousand_that_wait_cost_an_entry_a_hand_over() {
+    const WAIT: u64 = 1000;
+    raise_file_limit();
+    let host = Host::new();
+    let (_replica, replicas) = alone(&host);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = || concoord::tokio::Client::connect(&replicas, Options::default());
+        let first = client().await.unwrap();
+        let held = Manner { object: Some(lock("crowd")), ..Manner::default() };
+        let call = async |client: &concoord::tokio::Client, method: &'static str| {
+            client.call_as(&held, method, &Arguments::default(), SOON).await.unwrap()
+        };
+        let token = int(&call(&first, "acquire").await);
+
+        let mut crowd = JoinSet::new();
+        for _ in 0..WAIT {
+            let (client, held) = (client().await.unwrap(), held.clone());
+            crowd.spawn(async move {
+                let none = Arguments::default();
+                let token = client.call_as(&held, "acquire", &none, SOON).await.unwrap();
+                client.call_as(&held, "release", &none, SOON).await.unwrap();
+                // It stays until all are through: the end of a session is an entry of its own.
+                (token, client)
+            });
+        }
+        let all_wait = async || {
+            let said = call(&first, "__concoorddescribe__").await;
+            let Value::Map(said) = said else { panic!("{said:?}") };
+            said.contains(&("parked".into(), WAIT.into()))
+        };
+        while !all_wait().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+
+        let before = first.status().await.unwrap().committed;
+        call(&first, "release").await;
+        let ended = crowd.join_all().await;
+        let entries = first.status().await.unwrap().committed - before;
+        // Each of them releases, and so does the first. A few say that sessions are alive.
+        let most = WAIT + WAIT / 20;
+        assert!((WAIT..=most).contains(&entries), "{entries} entries for {WAIT} hand-overs");
+        let tokens: BTreeSet<i64> = ended.iter().map(|(token, _)| int(token)).collect();
+        assert_eq!(tokens.len() as u64, WAIT, "each token is given once");
+        assert!(tokens.first() > Some(&token), "{tokens:?} after {token}");
+    });
+}
+
+fn int(value: &Value) -> i64 {
+    let Value::Int(value) = value else { panic!("{value:?} is no token") };
+    *value
 }
 
 #[test]

@@ -27,6 +27,8 @@ mod histories;
 #[path = "../torture/history.rs"]
 mod history;
 mod hold;
+#[path = "../torture/holds.rs"]
+mod holds;
 mod hosted;
 mod hostile;
 mod http;

@@ -32,11 +32,13 @@ pub(crate) enum Kind {
     FetchAdd,
     Queue,
     Lock,
+    /// Many locks, and what is written under their tokens: see [`crate::holders`].
+    Holders,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Register, Self::Counter, Self::FetchAdd, Self::Queue, Self::Lock];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Register, Self::Counter, Self::FetchAdd, Self::Queue, Self::Lock, Self::Holders];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -45,6 +47,7 @@ impl Kind {
             Self::FetchAdd => "fetch-add",
             Self::Queue => "queue",
             Self::Lock => "lock",
+            Self::Holders => "holders",
         }
     }
 
@@ -56,6 +59,7 @@ impl Kind {
             Self::FetchAdd => "objects.FetchAdd",
             Self::Queue => "objects.Queue",
             Self::Lock => "objects.Lock",
+            Self::Holders => "concoord.object.lock.Lock",
         }
     }
 
@@ -65,14 +69,14 @@ impl Kind {
         match self {
             Self::Register | Self::FetchAdd | Self::Lock => 100,
             Self::Queue => 40,
-            Self::Counter => u64::MAX,
+            Self::Counter | Self::Holders => u64::MAX,
         }
     }
 
     /// What shows the state under a key once nobody else calls any more.
     const fn last(self) -> Call {
         match self {
-            Self::Register | Self::Counter => Call::Read,
+            Self::Register | Self::Counter | Self::Holders => Call::Read,
             Self::FetchAdd => Call::Add(0),
             Self::Queue => Call::Dequeue,
             Self::Lock => Call::Acquire(-1),
@@ -96,6 +100,7 @@ pub(crate) fn burden(kind: Kind, bootstrap: &str) {
         Kind::FetchAdd => "add",
         Kind::Queue => "enqueue",
         Kind::Lock => "acquire",
+        Kind::Holders => "release",
     };
     for _ in 0..CALLS {
         let result = client.call(method, &arguments);
@@ -273,6 +278,7 @@ impl<'a> Caller<'a> {
             (Kind::Queue, _) => Call::Dequeue,
             (Kind::Lock, _) if self.holds == Some(key) => Call::Release(self.owner),
             (Kind::Lock, _) => Call::Acquire(self.owner),
+            (Kind::Holders, _) => unreachable!("holders keep a record of their own"),
         }
     }
 

@@ -24,6 +24,8 @@ mod cluster;
 mod disk;
 mod faults;
 mod history;
+mod holders;
+mod holds;
 mod load;
 mod network;
 mod random;
@@ -37,6 +39,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 
 use crate::faults::Fault;
+use crate::holders::Pausable;
 use crate::load::Kind;
 use crate::run::{Run, clear, fault, kind};
 
@@ -58,6 +61,9 @@ struct Options {
     /// Repeats the choice of places, moments and calls
     #[arg(long)]
     seed: Option<u64>,
+    /// Go on with the next seeds until so many operations were made and judged
+    #[arg(long, default_value_t = 0)]
+    operations: u64,
     /// Each fault once, with one kind after the other, and every second time with -w
     #[arg(long)]
     short: bool,
@@ -82,6 +88,9 @@ enum Inside {
     /// One run, within its namespaces
     #[command(hide = true)]
     Inside(Run),
+    /// One that holds a lock and is paused meanwhile
+    #[command(hide = true)]
+    Pausable(Pausable),
 }
 
 /// Folders of the Python classes, beside this one's.
@@ -90,8 +99,10 @@ const BROKEN: &str = "torture/broken";
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(Inside::Inside(run)) = &options.inside {
-        return run.run();
+    match &options.inside {
+        Some(Inside::Inside(run)) => return run.run(),
+        Some(Inside::Pausable(pausable)) => return pausable.run(),
+        None => {}
     }
     if options.list {
         Fault::ALL.iter().for_each(|fault| println!("{:15} {}", fault.name(), fault.what()));
@@ -115,7 +126,7 @@ fn torture(options: &Options) -> ExitCode {
         "{:15} {:10} {:7} {:>7} {:>7} {:>7} {:>9}  verdict",
         "fault", "kind", "disk", "strikes", "ok", "unknown", "gap ms"
     );
-    let run = |fault, kind, durable, objects: &str| Run {
+    let run = |fault, kind, durable, seed: u64, objects: &str| Run {
         fault,
         kind,
         seconds: options.seconds,
@@ -125,18 +136,24 @@ fn torture(options: &Options) -> ExitCode {
         objects: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(objects),
         folder: folder().join(format!("{seed}-{}-{}", fault.name(), kind.name())),
     };
-    let (mut good, mut bad) = (0, 0);
+    let (mut good, mut bad, mut operations) = (0, 0, 0);
     let start = Instant::now();
     if options.short {
-        let good_judge = sees_what_is_wrong(&run(Fault::None, Kind::Register, false, BROKEN));
+        let good_judge = sees_what_is_wrong(&run(Fault::None, Kind::Register, false, seed, BROKEN));
         *(if good_judge { &mut good } else { &mut bad }) += 1;
     }
-    for (nth, (fault, kind)) in pairs(options).into_iter().enumerate() {
-        let durable = options.durable || options.short && nth % 2 == 1;
-        let good_run = is_good(&run(fault, kind, durable, OBJECTS), options.keep);
-        *(if good_run { &mut good } else { &mut bad }) += 1;
+    for seed in seed.. {
+        for (nth, (fault, kind)) in pairs(options).into_iter().enumerate() {
+            let durable = options.durable || options.short && nth % 2 == 1;
+            let judged = operations_of(&run(fault, kind, durable, seed, OBJECTS), options.keep);
+            *(if judged.is_some() { &mut good } else { &mut bad }) += 1;
+            operations += judged.unwrap_or_default();
+        }
+        if bad > 0 || operations >= options.operations {
+            break;
+        }
     }
-    println!("{good} good, {bad} bad, {} s", start.elapsed().as_secs());
+    println!("{good} good, {bad} bad, {operations} operations, {} s", start.elapsed().as_secs());
     if bad == 0 && good > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -150,26 +167,26 @@ fn pairs(options: &Options) -> Vec<(Fault, Kind)> {
     faults.iter().flat_map(|fault| kinds.iter().map(|kind| (*fault, *kind))).collect()
 }
 
-/// Prints the row of a run; whether all was well.
-fn is_good(run: &Run, keep: bool) -> bool {
+/// Prints the row of a run; how many operations it had, if all was well.
+fn operations_of(run: &Run, keep: bool) -> Option<u64> {
     begin_row(run);
     let figures = match within(run) {
         Ok(figures) => figures,
         Err(why) => {
             println!("{:>33}  {}", "", red("BAD"));
             println!("{why}\nlogs: {}\nagain: {}", run.folder.display(), again(run));
-            return false;
+            return None;
         }
     };
     let column = |name: &str| figures[name].to_string();
     let [strikes, ok, unknown, gap] = ["strikes", "ok", "unknown", "gap_ms"].map(column);
-    println!("{strikes:>7} {ok:>7} {unknown:>7} {gap:>9}  linearizable");
+    println!("{strikes:>7} {ok:>7} {unknown:>7} {gap:>9}  {}", figures["verdict"].as_str()?);
     if keep {
         println!("logs: {}", run.folder.display());
     } else {
         std::fs::remove_dir_all(&run.folder).expect("the run has ended");
     }
-    true
+    Some(["ok", "unknown"].iter().filter_map(|name| figures[name].as_u64()).sum())
 }
 
 /// Whether a run with an object that loses writes is found to be bad, for that reason.

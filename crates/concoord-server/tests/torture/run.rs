@@ -10,6 +10,7 @@ use crate::checker;
 use crate::cluster::{Cluster, Setup};
 use crate::faults::{Fault, between};
 use crate::history::{Answer, Call, Operation};
+use crate::holders::Holders;
 use crate::load::{Kind, Load};
 use crate::network::run as run_tool;
 use crate::random::Random;
@@ -71,29 +72,49 @@ impl Run {
         let name = format!("{} {}", self.fault.name(), self.kind.name());
         let of_name = name.bytes().fold(0, |sum: u64, byte| sum.wrapping_mul(31) + u64::from(byte));
         let mut random = Random::new(self.seed.wrapping_add(of_name));
-        let impatient = random.below(2) == 0;
+        // A short run is not to wait for long sessions of holders that are paused.
+        let is_short = self.kind == Kind::Holders && self.seconds < 5;
+        let impatient = random.below(2) == 0 || is_short;
         let mut cluster = Cluster::start(self.setup(impatient));
-        let load =
-            Load::start(self.kind, cluster.bootstrap(), self.seed, self.folder.join("history"));
-        load.goes_on();
+        let file = self.folder.join("history");
+        let bootstrap = cluster.bootstrap();
+        let figures = if self.kind == Kind::Holders {
+            let mut holders = Holders::start(bootstrap, self.seed, file);
+            holders.goes_on();
+            let strikes = self.strike(&mut cluster, &mut random, &|| holders.check());
+            holders.goes_on();
+            holders.stop();
+            cluster.agree();
+            holders.judge(strikes)
+        } else {
+            let load = Load::start(self.kind, bootstrap, self.seed, file);
+            load.goes_on();
+            let strikes = self.strike(&mut cluster, &mut random, &|| load.check());
+            load.goes_on();
+            let history = load.stop();
+            cluster.agree();
+            count(self.kind, &history);
+            if let Err(violation) = checker::check(&history) {
+                panic!("{violation}");
+            }
+            figures(&history, strikes)
+        };
+        println!("{figures}");
+        ExitCode::SUCCESS
+    }
+
+    /// Has the fault strike until the time is over; how often it did.
+    fn strike(&self, cluster: &mut Cluster, random: &mut Random, check: &dyn Fn()) -> u64 {
         let length = Duration::from_secs(self.seconds);
         let end = Instant::now() + length;
         let mut strikes = 0;
         while Instant::now() < end {
-            self.fault.strike(&mut cluster, &mut random, length);
+            self.fault.strike(cluster, random, length);
             strikes += 1;
-            load.check();
-            sleep(between(&mut random, REST_MS));
+            check();
+            sleep(between(random, REST_MS));
         }
-        load.goes_on();
-        let history = load.stop();
-        cluster.agree();
-        count(self.kind, &history);
-        if let Err(violation) = checker::check(&history) {
-            panic!("{violation}");
-        }
-        println!("{}", figures(&history, strikes));
-        ExitCode::SUCCESS
+        strikes
     }
 
     fn setup(&self, impatient: bool) -> Setup {
@@ -139,6 +160,7 @@ fn figures(history: &[Operation], strikes: u64) -> serde_json::Value {
         "ok": ends.len(),
         "unknown": history.len() - ends.len(),
         "gap_ms": gap / 1_000_000,
+        "verdict": "linearizable",
     })
 }
 
