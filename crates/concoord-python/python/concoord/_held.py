@@ -399,7 +399,7 @@ class Holder(Proxy):
     `LockLost` at its next use and at the end of its `with`.
     """
 
-    __slots__ = ("_holds", "_blocks")
+    __slots__ = ("_blocks", "_holds")
 
     _ways: ClassVar[dict[str, str]] = {}
     _undoes: ClassVar[dict[str, tuple[str, bool]]] = {}

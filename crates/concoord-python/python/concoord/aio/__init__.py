@@ -208,7 +208,7 @@ class Holder(Proxy):
     `async with`. A condition's `wait` that is cancelled does not get the lock back.
     """
 
-    __slots__ = ("_ledger", "_blocks")
+    __slots__ = ("_blocks", "_ledger")
 
     _ways: ClassVar[dict[str, str]] = {}
     _undoes: ClassVar[dict[str, tuple[str, bool]]] = {}
