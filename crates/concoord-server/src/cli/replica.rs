@@ -186,7 +186,9 @@ pub(super) fn start(
     }
     driver::runtime().map_err(Failure::failed)?.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)?;
-        serve(listener, config, address, boot.as_ref()).await
+        // A task of its own: to wake what `block_on` itself runs is a system call each time.
+        let served = tokio::task::spawn_local(serve(listener, config, address, boot)).await;
+        served.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     })
 }
 
@@ -195,7 +197,7 @@ async fn serve(
     listener: tokio::net::TcpListener,
     config: ReplicaConfig,
     address: SocketAddr,
-    boot: Option<&Bootstrap>,
+    boot: Option<Bootstrap>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(Failure::failed)?;
     let stop = async {
@@ -222,7 +224,7 @@ async fn serve(
         }
     };
     let running = driver::run(listener, config, serving, stop);
-    let joining = remind(address, boot, &is_serving);
+    let joining = remind(address, boot.as_ref(), &is_serving);
     let ended = tokio::select! {
         ended = running => ended,
         () = joining => unreachable!("reminding has no end"),
