@@ -124,10 +124,11 @@ impl Client {
         Ok(started.into_iter().map(Started).collect())
     }
 
-    /// Gives a started call up: one that waits ends, and never gets what it waited for.
+    /// Gives a started call up: one that waits ends, and never gets what it waited for. False
+    /// where it has ended already, and is gathered.
     #[pyo3(signature = (started, /))]
-    fn give_up(&self, py: Python<'_>, started: &Started) {
-        py.detach(|| self.client.give_up(started.0));
+    fn give_up(&self, py: Python<'_>, started: &Started) -> bool {
+        py.detach(|| self.client.give_up(started.0))
     }
 
     /// Another object, called by the same session.

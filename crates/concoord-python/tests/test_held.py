@@ -347,6 +347,22 @@ def test_what_was_got_while_a_session_ended_is_given_back_and_got_again() -> Non
     assert holds.token() == 3
 
 
+def test_who_was_told_of_a_loss_and_holds_anew_has_lost_nothing() -> None:
+    client = Restarted()
+    client.log.append("before")
+    holds = Holds(client, {"acquire": "release"})
+    assert holds.call("acquire") is True
+    client.losses += 1
+    assert holds.is_lost()
+    with pytest.raises(exception.LockLost):
+        holds.check()
+    assert holds.call("acquire") is True
+    assert not holds.is_lost()
+    assert len(holds.ledger.all()) == 1
+    holds.call("release")
+    assert holds.ledger.all() == []
+
+
 def test_a_holder_that_only_reconnects_keeps_the_lock(cluster: Cluster) -> None:
     cluster.start(COUNTER, 3)
     lock = Lock(cluster.bootstrap, name="deploy")

@@ -7,6 +7,7 @@ import importlib
 import shutil
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -192,6 +193,33 @@ def test_a_task_waits_for_a_predicate(counters: Cluster) -> None:
             assert await ready.wait_for(lambda: found and found[0]) == 7
         await putting
         await ready.close()
+
+    asyncio.run(work())
+
+
+def test_a_task_that_is_cancelled_as_it_gets_it_gives_it_back(counters: Cluster) -> None:
+    async def work() -> None:
+        lock = aio.Lock(counters.bootstrap, name="late")
+        other = aio.Lock(counters.bootstrap, name="late")
+        await lock.acquire()
+        await lock.release()
+        # Before the reply is looked at, when it has been, and when the task knows of it.
+        for turns in range(4):
+            getting = asyncio.create_task(lock.acquire())
+            await asyncio.sleep(0)
+            # The reply comes, and the loop does not look.
+            time.sleep(0.1)  # noqa: ASYNC251
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if getting.cancel():
+                with pytest.raises(asyncio.CancelledError):
+                    await getting
+            else:
+                await lock.release()
+            assert await other.acquire(timeout=20), f"a ghost has it after {turns} turns"
+            await other.release()
+        await lock.close()
+        await other.close()
 
     asyncio.run(work())
 

@@ -88,7 +88,7 @@ class Client:
         /,
     ) -> list[Started]:
         """Make calls, and wait for none."""
-    def give_up(self, started: Started, /) -> None:
+    def give_up(self, started: Started, /) -> bool:
         """Give a started call up."""
     def interface(self) -> _Interface:
         """Ask what the object offers."""

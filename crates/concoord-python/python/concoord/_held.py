@@ -9,7 +9,14 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from concoord._proxy import Proxy, Session
-from concoord.exception import FenceError, LockLost, RefusedError, SessionExpiredError
+from concoord.exception import (
+    CallTimeoutError,
+    FenceError,
+    LockLost,
+    RefusedError,
+    SessionExpiredError,
+    UnreachableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +49,9 @@ RENEWS = {
     "wait": Renewal("gettoken", None, ALL, always=True),
     "downgrade": Renewal(None, "release_read", "release_read", always=False),
 }
+
+UNANSWERED = "its release was not answered"
+"""Why something is held no more: what releases it is made, if the session lives."""
 
 ONCE = {"resign"}
 """What gives back at once all that the caller got, however often it did."""
@@ -109,7 +119,9 @@ class Ledger:
         if gives_back in ONCE and last and (last.token, last.session) == (token, hold.session):
             return last
         with self._lock:
-            self._holds.append(hold)
+            # Who gets something anew will not give back what it was told is lost.
+            mine = [each for each in self._holds if each.caller == caller and each.told]
+            self._holds = [*(each for each in self._holds if each not in mine), hold]
         return hold
 
     def last(self, caller: int) -> Hold | None:
@@ -146,7 +158,8 @@ class Ledger:
 
     def may_be_lost(self) -> bool:
         """Tell whether anything is lost, or may be by now."""
-        holds = self.all()
+        # Who was told of a loss knows.
+        holds = [hold for hold in self.all() if not hold.told]
         return bool(holds) and (self._client.health()[0] == "doubtful" or bool(self.over(holds)))
 
     def take(self, gives_back: str, caller: int, count: int = 1) -> tuple[list[Hold], list[Hold]]:
@@ -176,8 +189,10 @@ class Ledger:
             self._holds.remove(hold)
             return True
 
-    def put_back(self, holds: list[Hold]) -> None:
-        """Keep what was taken out after all."""
+    def put_back(self, holds: list[Hold], over: str = "") -> None:
+        """Keep what was taken out after all; where it is `over`, for its caller to take out."""
+        for hold in holds:
+            hold.over, hold.told = over, bool(over)
         with self._lock:
             self._holds = sorted([*self._holds, *holds], key=lambda hold: hold.number)
 
@@ -266,7 +281,8 @@ class Holds:
                 return None
             hold = self.ledger.got(token, self._ways[method], caller)
             if hold.session[0] == before:
-                self.lost_event.clear()
+                with self._lock:
+                    self.lost_event.clear()
                 self.look()
                 return hold
             # A session ended meanwhile, and nobody knows whether this was got before or after.
@@ -311,7 +327,9 @@ class Holds:
         """Have somebody look whether what is held is lost, if anybody wants to be told."""
         with self._lock:
             wanted = self._told or self.on_lost is not None
-            if wanted and self.ledger.all() and self._looker is None:
+            # A forked child has no such thread.
+            looks = self._looker is not None and self._looker.is_alive()
+            if wanted and self.ledger.all() and not looks:
                 self._looker = threading.Thread(
                     target=self._look, name="concoord-lost", daemon=True
                 )
@@ -331,8 +349,8 @@ class Holds:
                     self._looker = None
                     return
             if self.is_lost():
-                self.lost_event.set()
                 with self._lock:
+                    self.lost_event.set()
                     self._looker = None
                 if self.on_lost is not None:
                     self.on_lost()
@@ -360,6 +378,9 @@ class Holds:
             over = held
         except KEPT:
             self.ledger.put_back(held)
+            raise
+        except (CallTimeoutError, UnreachableError):
+            self.ledger.put_back(held, UNANSWERED)
             raise
         if over:
             self.lost_event.set()

@@ -94,6 +94,7 @@ class _Watch:
         self.process = os.getpid()
         self._client = weakref.ref(client)
         self._before, _ = _word(client)
+        self._losses = client.health()[3]
         self._note(self._before)
         threading.Thread(target=self._look, name="concoord-session", daemon=True).start()
 
@@ -113,13 +114,21 @@ class _Watch:
             if client is None:
                 return
             word, _ = _word(client)
+            losses = client.health()[3]
             del client
+            if losses > self._losses and word != "closed" and self._before != "lost":
+                # There may be another session already: that does not make it good.
+                self._tell("lost")
+            self._losses = losses
             if word != self._before:
-                self._before = word
-                self._note(word)
-                for callback in self.callbacks:
-                    with contextlib.suppress(Exception):
-                        callback(word)
+                self._tell(word)
+
+    def _tell(self, word: str) -> None:
+        self._before = word
+        self._note(word)
+        for callback in self.callbacks:
+            with contextlib.suppress(Exception):
+                callback(word)
 
     def _note(self, word: str) -> None:
         (self.lost.set if word in ("lost", "closed") else self.lost.clear)()

@@ -157,18 +157,21 @@ impl Client {
     }
 
     /// Nobody wants that any more: it is given up as in [`Client::call_as`], and nothing is
-    /// gathered of it.
-    pub fn give_up(&self, started: Started) {
-        let Some(life) = self.life_of(started.process) else { return };
+    /// gathered of it. False where it has ended already: what it got is the caller's, who finds it
+    /// in what is gathered.
+    pub fn give_up(&self, started: Started) -> bool {
+        let Some(life) = self.life_of(started.process) else { return true };
         if started.process != (self.process)() {
-            return;
+            return true;
         }
         let shared = &life.shared;
         let (mut state, now) = (shared.lock(), shared.now());
-        if state.later.forget(started.ticket) {
+        let is_open = state.later.forget(started.ticket);
+        if is_open {
             state.session.abandon(now, started.ticket);
             shared.settle(&mut state, now);
         }
+        is_open
     }
 }
 

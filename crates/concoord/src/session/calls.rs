@@ -180,7 +180,7 @@ impl Calls {
         let sent = self.sent.get_mut(&number).or_else(|| self.parked.get_mut(&number));
         let sent = sent.expect("what is to be sent is kept");
         if sent.cancelled {
-            sent.at = now;
+            // Its answer may have been on its way: that proves nothing of now.
             write_frame(&Request::Cancel(CallId { session: id, sequence: number }), to);
         } else {
             sent.write(now, acked, to);

@@ -22,12 +22,19 @@ import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from concoord._concoord import Client, Gather, stock_interface
-from concoord._held import ALL, KEPT, RENEWS, Hold, Ledger, count_of, lost
+from concoord._held import ALL, KEPT, RENEWS, UNANSWERED, Hold, Ledger, count_of, lost
 from concoord._interface import interface_of, told
 from concoord._proxy import SESSION_ENDED, WATCH, class_from
 from concoord._session import Session
 from concoord._stock import WAYS, with_ways
-from concoord.exception import ConcoordError, FenceError, SessionExpiredError, WatchLostError
+from concoord.exception import (
+    CallTimeoutError,
+    ConcoordError,
+    FenceError,
+    SessionExpiredError,
+    UnreachableError,
+    WatchLostError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -51,6 +58,8 @@ class Loop:
         """Have the loop look when there is something: once for all that has come."""
         self.gather = Gather()
         self._futures: dict[int, asyncio.Future[Any]] = {}
+        self._crossed: dict[int, Any] = {}
+        self._late: dict[int, Callable[[Any], None]] = {}
         self._numbers = itertools.count(1)
         loop.add_reader(self.gather.fileno(), self._take)
 
@@ -69,16 +78,29 @@ class Loop:
         self._futures[number] = future
         return number, future
 
+    def give_back(self, number: int, undo: Callable[[Any], None]) -> None:
+        """Have what a call returned given back that its task has given up, and that has ended."""
+        if number in self._crossed:
+            undo(self._crossed.pop(number))
+        elif self._futures.pop(number, None) is not None:
+            self._late[number] = undo
+
     def forget(self, number: int) -> None:
         """Nobody waits for that any more."""
         self._futures.pop(number, None)
+        self._crossed.pop(number, None)
 
     def _take(self) -> None:
         for number, raised, what in self.gather.take():
             future = self._futures.pop(number, None)
-            if future is None or future.done():
-                continue
-            if raised:
+            if future is None:
+                undo = self._late.pop(number, None)
+                if undo is not None and not raised:
+                    undo(what)
+            elif future.done():
+                # Its task was cancelled, and is about to come to that.
+                self._crossed[number] = None if raised else what
+            elif raised:
                 future.set_exception(what)
             else:
                 future.set_result(what)
@@ -102,8 +124,12 @@ async def call(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     caller: int | None = None,
+    undo: Callable[[Any], None] | None = None,
 ) -> Any:
-    """Call an object, without a thread that waits, as the running task or that caller."""
+    """Call an object, without a thread that waits, as the running task or that caller.
+
+    `undo` gives back what it returned where its task was cancelled just then.
+    """
     loop = Loop.running()
     number, future = loop.begin()
     started: list[Started] = []
@@ -112,9 +138,14 @@ async def call(
         started = client.start(loop.gather, caller, [(number, method, args, kwargs or None)])
         return await future
     except BaseException:
+        is_given_up = all(client.give_up(each) for each in started)
+        if undo is not None and not is_given_up:
+            if future.done() and not future.cancelled():
+                if future.exception() is None:
+                    undo(future.result())
+            else:
+                loop.give_back(number, undo)
         loop.forget(number)
-        for each in started:
-            client.give_up(each)
         raise
 
 
@@ -243,7 +274,8 @@ class Holder(Proxy):
     async def _get(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hold | None:
         while True:
             before, _ = self._ledger.session()
-            token = await call(self._client, method, args, kwargs)
+            undo = self._undo(self._ways[method])
+            token = await call(self._client, method, args, kwargs, undo=undo)
             if token is False or token is None:
                 return None
             hold = self._ledger.got(token, self._ways[method], _caller())
@@ -257,7 +289,8 @@ class Holder(Proxy):
     async def _renew(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         renewal, caller = RENEWS[method], _caller()
         try:
-            result = await call(self._client, method, args, kwargs)
+            undo = self._undo(renewal.undo, always=renewal.always)
+            result = await call(self._client, method, args, kwargs, undo=undo)
         except KEPT:
             raise
         except BaseException:
@@ -270,6 +303,21 @@ class Holder(Proxy):
             token = await call(self._client, renewal.asks, (), {})
             self._ledger.renew(caller, token, None)
         return result
+
+    def _undo(self, gives_back: str, *, always: bool = False) -> Callable[[Any], None]:
+        """Make what gives back what this task has got and given up; nobody waits for that."""
+        caller = _caller()
+
+        def undo(got: Any) -> None:
+            if not always and (got is None or got is False):
+                return
+            client = self._client if always else self._client.guarded(self._client, got)
+            loop = Loop.running()
+            number, _ = loop.begin()
+            loop.forget(number)
+            client.start(loop.gather, caller, [(number, gives_back, (), None)])
+
+        return undo
 
     async def _give_back(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         caller, count = _caller(), count_of(args, kwargs)
@@ -289,6 +337,9 @@ class Holder(Proxy):
             over = held
         except KEPT:
             self._ledger.put_back(held)
+            raise
+        except (CallTimeoutError, UnreachableError):
+            self._ledger.put_back(held, UNANSWERED)
             raise
         if over:
             raise lost(over)
