@@ -206,6 +206,9 @@ impl Calls {
         if self.sequence + 1 - self.acked() >= SESSION_CALLS_MAX || self.bytes >= OPEN_BYTES_MAX {
             return None;
         }
+        if self.queued.front().is_some_and(|(_, making)| self.is_being_undone(making)) {
+            return None;
+        }
         let (ticket, making) = self.queued.pop_front()?;
         self.sequence += 1;
         let number = self.sequence;
@@ -236,6 +239,24 @@ impl Calls {
         let sent = Sent { ticket, is_kept, at, request, undo, cancelled: false, repeated: false };
         self.sent.insert(number, sent);
         Some(number)
+    }
+
+    /// Whether that call may be of something that a call of the same caller, which was given up,
+    /// may have got and is to give back: what gives it back would take from this one.
+    fn is_being_undone(&self, making: &Making) -> bool {
+        let is_before = |sent: &Sent| {
+            let always = sent.undo.as_ref().is_some_and(|undo| undo.when == UndoWhen::Returned);
+            matches!(&sent.request, Request::Call(call)
+                if sent.cancelled && always
+                    && (call.thread, &call.object.name) == (making.thread, &making.object.name))
+        };
+        self.again_or_asked().any(is_before)
+    }
+
+    /// Calls that were sent and are to end, among others.
+    fn again_or_asked(&self) -> impl Iterator<Item = &Sent> {
+        let numbers = self.again.iter().chain(&self.asking);
+        numbers.filter_map(|number| self.sent.get(number).or_else(|| self.parked.get(number)))
     }
 
     /// Every reply below this number has arrived, or is not wanted, but for those of parked calls.
@@ -336,7 +357,8 @@ impl Calls {
             && let Request::Call(call) = sent.request
             && let Some(making) = undo.of(call, outcome)
         {
-            self.queued.push_back((None, making));
+            // Before what its caller asks for next.
+            self.queued.push_front((None, making));
         }
         let ticket = sent.ticket?;
         self.numbers.remove(&ticket);

@@ -1114,6 +1114,22 @@ fn a_wait_that_was_never_made_gives_back_what_it_would_have_given_up() {
 }
 
 #[test]
+fn what_gives_a_wait_back_takes_nothing_from_the_next_acquire() {
+    let wait = Making { undo: undo("release_all", UndoWhen::Returned), ..Making::default() };
+    let mut world = World::open(&[1]);
+    let ticket = world.make("wait", wait);
+    world.heard();
+    world.say(&Answer::Parked { sequence: 2 });
+    world.session.abandon(world.now, ticket);
+    assert_eq!(cancels(&world.heard()), [2]);
+    world.make("acquire", Making::default());
+    assert!(world.heard().is_empty(), "the wait may have the lock");
+    let outcome = Outcome::Returned(crate::Value::Bool(true).encode().unwrap());
+    world.say(&Answer::Reply { sequence: 2, outcome });
+    assert_eq!(methods(&world.heard()), [(3, "release_all".to_owned()), (4, "acquire".to_owned())]);
+}
+
+#[test]
 fn what_a_refused_call_told_is_told_again() {
     let mut world = World::open(&[1]);
     world.acquire();
