@@ -293,16 +293,24 @@ fn restart_all(cluster: &mut Cluster, random: &mut Random) {
 /// after a restart.
 fn fill(cluster: &mut Cluster, host: u8, hold: Duration) {
     let folder = cluster.setup.data(host);
+    // It may say so while its disk is being filled.
+    let before = cluster.replica(host).log().len();
     disk::fill(&folder);
-    let said = cluster.replica(host).log().len();
     burden(cluster.setup.kind, &cluster.bootstrap());
     let replica = cluster.replica(host);
-    until("it says that there is no room", || {
-        replica.has_ended() || replica.log().get(said..).is_some_and(|log| log.contains(" room"))
-    });
+    says(replica, before, "until there is room");
     sleep(hold);
+    let full = replica.log().len();
     disk::free(&folder);
+    says(replica, full, "there is room on the disk again");
     restart_if_ended(replica);
+}
+
+/// Waits until its log has the words after what it had before, or it has ended.
+fn says(replica: &mut Replica, before: usize, words: &str) {
+    until(&format!("it says {words:?}"), || {
+        replica.has_ended() || replica.log().get(before..).is_some_and(|log| log.contains(words))
+    });
 }
 
 fn restart_if_ended(replica: &mut Replica) {
