@@ -1,7 +1,9 @@
 //! `concoord bench`: how many calls a second, and how long they take.
 //!
-//! A closed loop: each client has a session of its own and one call open, the next one starts when
-//! the reply is there. So what is measured is what a caller waits for, connection included.
+//! A closed loop: each client has one call open, the next one starts when the reply is there. So what
+//! is measured is what a caller waits for, connection included. Each has a session and a connection of
+//! its own, as if it were a program of its own, unless they are to share some as the threads and tasks
+//! of one program do.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
@@ -65,6 +67,9 @@ pub(super) struct Options {
     #[arg(short, long, value_name = "N", default_value_t = 64,
           value_parser = clap::value_parser!(u16).range(1..))]
     clients: u16,
+    /// Connections, and sessions, that the clients share [default: one each]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    connections: Option<u16>,
     /// How long to measure, in seconds
     #[arg(short, long, value_parser = seconds, default_value = "10")]
     seconds: Duration,
@@ -77,6 +82,10 @@ impl Options {
     fn method(&self) -> &str {
         let default = if self.read { "getvalue" } else { "increment" };
         self.method.as_deref().unwrap_or(default)
+    }
+
+    fn connections(&self) -> u16 {
+        self.connections.unwrap_or(self.clients).min(self.clients)
     }
 }
 
@@ -141,7 +150,7 @@ async fn bench(
         None => Spawned { _replicas: Vec::new(), _folder: None, boot: options.boot.clone() },
     };
     let progress = progress(options);
-    let clients = connect(options, &spawned.boot, &arguments, &progress).await?;
+    let connected = connect(options, &spawned.boot, &arguments, &progress).await?;
     let start = Instant::now();
     let shared = Rc::new(Shared {
         method: options.method().to_owned(),
@@ -151,8 +160,8 @@ async fn bench(
         unknown: Cell::new(0),
     });
     let mut running = JoinSet::new();
-    for client in clients {
-        running.spawn_local(call_on(client, Rc::clone(&shared)));
+    for client in connected.iter().cycle().take(options.clients.into()) {
+        running.spawn_local(call_on(client.clone(), Rc::clone(&shared)));
     }
     let show = show(&progress, start, &shared);
     let ended = tokio::select! {
@@ -162,6 +171,9 @@ async fn bench(
     progress.finish_and_clear();
     ended?;
     let elapsed = start.elapsed();
+    for client in connected {
+        client.close().await;
+    }
     let latency = shared.latency.replace(histogram());
     Ok(Measured { latency, unknown: shared.unknown.get(), elapsed })
 }
@@ -178,8 +190,8 @@ async fn connect(
     progress: &ProgressBar,
 ) -> Result<Vec<Client>, Failure> {
     progress.set_message("connecting");
-    let mut clients = Vec::with_capacity(options.clients.into());
-    for _ in 0..options.clients {
+    let mut clients = Vec::with_capacity(options.connections().into());
+    for _ in 0..options.connections() {
         let client_options = ClientOptions {
             timeout: CALL_TIMEOUT,
             class: Some(options.object.clone()),
@@ -197,7 +209,6 @@ async fn call_on(client: Client, shared: Rc<Shared>) -> Result<(), Failure> {
     loop {
         let start = Instant::now();
         if start >= shared.until.get() {
-            client.close().await;
             return Ok(());
         }
         match client.call(&shared.method, &shared.arguments).await {
@@ -289,9 +300,15 @@ async fn served_address(replica: &mut Child) -> Result<String, Failure> {
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
 fn to_text(options: &Options, result: &Measured) -> String {
-    let mut head = vec!["CLIENTS".to_owned(), "CALLS".to_owned(), "CALLS/S".to_owned()];
+    let mut head = vec![
+        "CLIENTS".to_owned(),
+        "CONNECTIONS".to_owned(),
+        "CALLS".to_owned(),
+        "CALLS/S".to_owned(),
+    ];
     let mut row = vec![
         grouped(options.clients.into()),
+        grouped(options.connections().into()),
         grouped(result.latency.len()),
         grouped(result.per_second().round() as u64),
     ];
@@ -319,6 +336,7 @@ fn to_json(options: &Options, result: &Measured) -> Json {
         "object": options.object,
         "method": options.method(),
         "clients": options.clients,
+        "connections": options.connections(),
         "spawned": options.spawn,
         "seconds": result.elapsed.as_secs_f64(),
         "calls": result.latency.len(),

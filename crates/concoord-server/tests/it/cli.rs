@@ -243,6 +243,20 @@ fn the_bench_measures_replicas_of_its_own() {
     let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(result["calls"].as_u64().unwrap() > 0, "{result}");
     assert_eq!(result["unknown"], 0);
+    assert_eq!(result["connections"], 4);
+}
+
+#[test]
+fn the_clients_of_a_bench_may_share_connections() {
+    let replica = Host::new().start(&[]);
+    let boot = replica.address.to_string();
+    let clients = ["-c", "8", "--connections", "2", "-s", "60", "--json"];
+    let mut bench = concoord(&["bench", "-b", &boot]);
+    let mut bench = bench.args(clients).stdout(Stdio::null()).spawn().unwrap();
+    until("all clients call", || replica.status().is_ok_and(|status| status.calls > 100));
+    assert_eq!(replica.status().unwrap().sessions, 2);
+    bench.kill().unwrap();
+    bench.wait().unwrap();
 }
 
 #[test]
