@@ -15,6 +15,8 @@ const KEY: &str = "counter";
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(2);
 
+/// Its clones share its connection.
+#[derive(Clone)]
 pub enum Client {
     ConCoord(concoord::tokio::Client),
     Etcd(KvClient),

@@ -18,10 +18,15 @@ use serde_json::{Value, json};
 use tokio::task::LocalSet;
 
 use cluster::{Cluster, Place, System};
-use measure::{Call, failover_gap, load, loopback_p50_us, rss_mib, sync_p50_us};
+use measure::{
+    Call, failover_gap, load, loopback_p50_us, quorum_sync_p50_us, rss_mib, sync_p50_us,
+};
 
 /// How often everything is measured, in turns; of each figure the median counts.
 const ROUNDS: usize = 3;
+
+/// How many clients, and how many connections they share.
+const LOADS: [(usize, usize); 5] = [(1, 1), (64, 64), (64, 1), (256, 256), (256, 1)];
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1);
@@ -71,21 +76,26 @@ fn save(file: &Path, figures: &Value) -> Result<()> {
 async fn measure(system: System, program: &Path, place: &Place) -> Result<Value> {
     let loopback = loopback_p50_us()?;
     let sync = sync_p50_us(&place.folder)?;
+    let quorum_sync = quorum_sync_p50_us(&place.folder)?;
     let cluster = Cluster::start(system, program, place).await?;
     let idle_mib = rss_mib(&cluster)?;
-    let mut result =
-        json!({ "loopback_p50_us": loopback, "sync_p50_us": sync, "idle_rss_mib": idle_mib });
+    let mut result = json!({
+        "loopback_p50_us": loopback,
+        "sync_p50_us": sync,
+        "quorum_sync_p50_us": quorum_sync,
+        "idle_rss_mib": idle_mib,
+    });
     for (what, call) in [("put", Call::Put), ("increment", Call::Increment)] {
-        for clients in [1, 64, 256] {
+        for (clients, connections) in LOADS {
             if system != System::Etcd && call == Call::Put {
                 continue;
             }
-            let load = load(&cluster, call, clients).await?;
+            let load = load(&cluster, call, clients, connections).await?;
             eprintln!(
-                "{what}, {clients} clients: {:.0}/s, {} failed",
+                "{what}, {clients} clients, {connections} connections: {:.0}/s, {} failed",
                 load.per_second, load.failed
             );
-            result[format!("{what}_{clients}")] = json!({
+            result[format!("{what}_{clients}_{connections}")] = json!({
                 "per_second": load.per_second,
                 "p50_us": load.p50_us,
                 "p99_us": load.p99_us,
@@ -93,6 +103,10 @@ async fn measure(system: System, program: &Path, place: &Place) -> Result<Value>
                 "failed": load.failed,
             });
         }
+    }
+    let lone = result.pointer("/increment_1_1/p50_us").and_then(Value::as_f64);
+    for (name, sync) in [("lone_to_sync", sync), ("lone_to_quorum_sync", quorum_sync)] {
+        result[name] = lone.map(|lone| lone / (sync + 2.0 * loopback)).into();
     }
     result["rss_mib"] = rss_mib(&cluster)?.into();
     drop(cluster);
@@ -106,19 +120,27 @@ async fn measure(system: System, program: &Path, place: &Place) -> Result<Value>
 
 /// A row a figure, a column a system, and how many times better or worse than ours.
 fn print(results: &[(System, Vec<Value>)]) {
-    const ROWS: [(&str, &str); 15] = [
+    const ROWS: [(&str, &str); 23] = [
         ("loopback round trip, p50 µs", "/loopback_p50_us"),
         ("4 KiB and fdatasync, p50 µs", "/sync_p50_us"),
-        ("lone increment, p50 µs", "/increment_1/p50_us"),
-        ("lone increment, p99 µs", "/increment_1/p99_us"),
-        ("lone put, p50 µs", "/put_1/p50_us"),
-        ("64 clients, increments/s", "/increment_64/per_second"),
-        ("64 clients, increment p99 µs", "/increment_64/p99_us"),
-        ("64 clients, puts/s", "/put_64/per_second"),
-        ("256 clients, increments/s", "/increment_256/per_second"),
-        ("256 clients, puts/s", "/put_256/per_second"),
-        ("64 clients, CPU s per million", "/increment_64/cpu_s_per_million"),
-        ("64 clients, CPU s per million puts", "/put_64/cpu_s_per_million"),
+        ("two of three of them at once, p50 µs", "/quorum_sync_p50_us"),
+        ("lone increment, p50 µs", "/increment_1_1/p50_us"),
+        ("… to a sync and two round trips", "/lone_to_sync"),
+        ("… to two of three syncs and those", "/lone_to_quorum_sync"),
+        ("lone increment, p99 µs", "/increment_1_1/p99_us"),
+        ("lone put, p50 µs", "/put_1_1/p50_us"),
+        ("64 clients, increments/s", "/increment_64_64/per_second"),
+        ("64 clients, increment p99 µs", "/increment_64_64/p99_us"),
+        ("64 clients, puts/s", "/put_64_64/per_second"),
+        ("64 on one connection, increments/s", "/increment_64_1/per_second"),
+        ("64 on one connection, p99 µs", "/increment_64_1/p99_us"),
+        ("64 on one connection, puts/s", "/put_64_1/per_second"),
+        ("256 clients, increments/s", "/increment_256_256/per_second"),
+        ("256 clients, puts/s", "/put_256_256/per_second"),
+        ("256 on one connection, puts/s", "/put_256_1/per_second"),
+        ("64 clients, CPU s per million", "/increment_64_64/cpu_s_per_million"),
+        ("64 clients, CPU s per million puts", "/put_64_64/cpu_s_per_million"),
+        ("64 on one, CPU s per million puts", "/put_64_1/cpu_s_per_million"),
         ("failover, ms", "/failover_ms"),
         ("RSS a replica, idle, MiB", "/idle_rss_mib"),
         ("RSS a replica, after, MiB", "/rss_mib"),
@@ -132,15 +154,20 @@ fn print(results: &[(System, Vec<Value>)]) {
         for (nth, (_, rounds)) in results.iter().enumerate() {
             let cell = match (median(rounds, path), ours) {
                 (Some(theirs), Some(ours)) if nth > 0 => {
-                    format!("{theirs:.1} ({:.2} x)", theirs / ours)
+                    format!("{} ({:.2} x)", figure(theirs), theirs / ours)
                 }
-                (Some(own), _) => format!("{own:.1}"),
+                (Some(own), _) => figure(own),
                 (None, _) => "-".to_owned(),
             };
             print!("{cell:>24}");
         }
         println!();
     }
+}
+
+/// Ratios take two digits.
+fn figure(value: f64) -> String {
+    if value < 10.0 { format!("{value:.2}") } else { format!("{value:.1}") }
 }
 
 /// The median of a figure; who has no put of its own is compared by its increments.

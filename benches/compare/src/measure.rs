@@ -1,12 +1,13 @@
 //! What is measured, alike for all.
 
 use std::cell::RefCell;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -38,16 +39,22 @@ pub struct Load {
     pub failed: u64,
 }
 
-/// Has so many clients call, each as soon as its last call is answered.
-pub async fn load(cluster: &Cluster, call: Call, clients: usize) -> Result<Load> {
+/// Has so many clients call, each as soon as its last call is answered. They share so many
+/// connections, as their libraries do it for the tasks of one program.
+pub async fn load(
+    cluster: &Cluster,
+    call: Call,
+    clients: usize,
+    connections: usize,
+) -> Result<Load> {
     let latency = Rc::new(RefCell::new(histogram()?));
     let mut running = JoinSet::new();
     let mut connected = Vec::new();
-    for nth in 0..clients {
+    for nth in 0..connections {
         connected.push(Client::connect(&cluster.endpoints, nth).await?);
     }
     let start = Instant::now() + WARM_UP;
-    for mut client in connected {
+    for mut client in connected.iter().cycle().take(clients).cloned() {
         let latency = Rc::clone(&latency);
         running.spawn_local(async move {
             let mut failed = 0_u64;
@@ -164,19 +171,66 @@ pub fn rss_mib(cluster: &Cluster) -> Result<f64> {
 /// What the disk takes for a block of a file of zeros and fdatasync, µs, p50: the least that any
 /// durable call can take besides its way.
 pub fn sync_p50_us(folder: &Path) -> Result<f64> {
-    const ROUNDS: u64 = 1000;
-    const BLOCK: u64 = 4096;
-    let mut file = tempfile::tempfile_in(folder)?;
-    file.write_all(&vec![0; (ROUNDS * BLOCK) as usize])?;
-    file.sync_all()?;
-    let mut times = histogram()?;
-    for round in 0..ROUNDS {
+    let (file, mut times) = (zeros(folder)?, histogram()?);
+    for round in 0..SYNCS {
         let start = Instant::now();
-        file.write_all_at(&[7; BLOCK as usize], round * BLOCK)?;
-        file.sync_data()?;
+        write_safely(&file, round)?;
         times.saturating_record(start.elapsed().as_nanos().try_into().unwrap_or(u64::MAX));
     }
     Ok(times.value_at_quantile(0.5) as f64 / 1000.0)
+}
+
+/// What the disk takes until two of three that do the same at once are done, µs, p50: the least
+/// where three replicas share it.
+pub fn quorum_sync_p50_us(folder: &Path) -> Result<f64> {
+    let start = &Barrier::new(3);
+    let write = |file: File| {
+        move || -> Result<Vec<(Instant, Instant)>> {
+            (0..SYNCS)
+                .map(|round| {
+                    start.wait();
+                    let begin = Instant::now();
+                    // An error must not leave the others at the barrier.
+                    let written = write_safely(&file, round);
+                    Ok((begin, written.map(|()| Instant::now())?))
+                })
+                .collect::<Vec<Result<_>>>()
+                .into_iter()
+                .collect()
+        }
+    };
+    let files = [zeros(folder)?, zeros(folder)?, zeros(folder)?];
+    let writers = std::thread::scope(|scope| {
+        let threads = files.map(|file| scope.spawn(write(file)));
+        threads.map(|thread| thread.join().expect("a writer does not panic"))
+    });
+    let [first, second, third] = writers;
+    let (first, second, third) = (first?, second?, third?);
+    let mut times = histogram()?;
+    for ((first, second), third) in first.into_iter().zip(second).zip(third) {
+        let (begins, mut ends) = ([first.0, second.0, third.0], [first.1, second.1, third.1]);
+        ends.sort();
+        let begin = begins.into_iter().min().context("there are three")?;
+        let took = ends[1] - begin;
+        times.saturating_record(took.as_nanos().try_into().unwrap_or(u64::MAX));
+    }
+    Ok(times.value_at_quantile(0.5) as f64 / 1000.0)
+}
+
+const SYNCS: u64 = 1000;
+const BLOCK: usize = 4096;
+
+/// A file that is long enough for all syncs.
+fn zeros(folder: &Path) -> Result<File> {
+    let mut file = tempfile::tempfile_in(folder)?;
+    file.write_all(&vec![0; SYNCS as usize * BLOCK])?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+fn write_safely(file: &File, nth: u64) -> Result<()> {
+    file.write_all_at(&[7; BLOCK], nth * BLOCK as u64)?;
+    Ok(file.sync_data()?)
 }
 
 /// What the machine takes for 64 bytes there and back between two threads, µs, p50: the least
