@@ -250,7 +250,7 @@ impl Driver {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut leave_timeout = pin!(tokio::time::sleep(Duration::MAX));
         let mut leaving = false;
-        let (mut events, mut actions) = (Vec::new(), Vec::new());
+        let (mut events, mut actions, mut to_store) = (Vec::new(), Vec::new(), Vec::new());
         loop {
             tokio::select! {
                 () = self.shell.woken() => {}
@@ -280,6 +280,16 @@ impl Driver {
             let mut end = None;
             for action in actions.drain(..) {
                 reach(of_action(&action));
+                if matches!(action, Action::Persist(_) | Action::Save(_)) {
+                    to_store.push(action);
+                } else {
+                    end = self.perform(action, disk, serving).or(end);
+                }
+            }
+            // The longest way first: over the others' disks, then over this one's. Who is answered
+            // now has waited for both already.
+            self.shell.flush_to_peers();
+            for action in to_store.drain(..) {
                 end = self.perform(action, disk, serving).or(end);
             }
             self.shell.flush();

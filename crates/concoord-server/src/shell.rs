@@ -36,6 +36,7 @@ pub(crate) struct Shell {
     inbox: RefCell<Vec<Event>>,
     posted: Notify,
     unsent: RefCell<Vec<Rc<Connection>>>,
+    unsent_to_peers: RefCell<Vec<Rc<Connection>>>,
     backups: RefCell<Vec<Task>>,
 }
 
@@ -62,6 +63,7 @@ impl Shell {
             inbox: RefCell::default(),
             posted: Notify::new(),
             unsent: RefCell::default(),
+            unsent_to_peers: RefCell::default(),
             backups: RefCell::default(),
         }
     }
@@ -91,6 +93,20 @@ impl Shell {
     pub(crate) fn send<M: Serialize>(&self, connection: &Rc<Connection>, message: &M) {
         if connection.push(message) {
             self.unsent.borrow_mut().push(Rc::clone(connection));
+        }
+    }
+
+    /// Does so by a stream to a peer.
+    pub(crate) fn send_to_peer<M: Serialize>(&self, connection: &Rc<Connection>, message: &M) {
+        if connection.push(message) {
+            self.unsent_to_peers.borrow_mut().push(Rc::clone(connection));
+        }
+    }
+
+    /// Sends peers what this turn has for them: one write each.
+    pub(crate) fn flush_to_peers(&self) {
+        for connection in self.unsent_to_peers.borrow_mut().drain(..) {
+            connection.flush();
         }
     }
 
