@@ -76,8 +76,11 @@ def test_who_was_asked_is_said(dns: Responder) -> None:
         Counter("counterdomain.com?dns=here")
 
 
-def test_ctrl_c_ends_a_look_up_at_once(dns: Responder) -> None:
+def test_ctrl_c_ends_a_look_up_at_once(dns: Responder, request: pytest.FixtureRequest) -> None:
     dns.silent = True
+    # A shell starts what runs in the background deaf to it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     def interrupt() -> None:
         dns.asked.wait(20)
