@@ -135,7 +135,9 @@ pub enum Event {
     Leave,
 }
 
-/// What a replica wants done, in the order given.
+/// What a replica wants done, in the order given. [`Action::Persist`] and [`Action::Save`] keep their
+/// order among themselves, and may be done after the others of their turn: what must not be sent before
+/// something is safe comes out only after [`Event::Persisted`].
 #[derive(Debug)]
 pub enum Action {
     /// Tell a client; if its connection is gone, nobody.

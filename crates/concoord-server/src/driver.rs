@@ -279,7 +279,6 @@ impl Driver {
             reach("driver::turn");
             let mut end = None;
             for action in actions.drain(..) {
-                reach(of_action(&action));
                 if matches!(action, Action::Persist(_) | Action::Save(_)) {
                     to_store.push(action);
                 } else {
@@ -288,11 +287,11 @@ impl Driver {
             }
             // The longest way first: over the others' disks, then over this one's. Who is answered
             // now has waited for both already.
-            self.shell.flush_to_peers();
+            self.shell.to_peers.flush();
             for action in to_store.drain(..) {
                 end = self.perform(action, disk, serving).or(end);
             }
-            self.shell.flush();
+            self.shell.to_clients.flush();
             if let Some(end) = end {
                 return end;
             }
@@ -335,6 +334,7 @@ impl Driver {
         disk: &Disk,
         serving: &mut Option<impl FnOnce()>,
     ) -> Option<End> {
+        reach(of_action(&action));
         let shell = &self.shell;
         match action {
             Action::Answer(connection, answer) => shell.answer(connection, answer),

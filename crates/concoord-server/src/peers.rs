@@ -94,7 +94,7 @@ impl Peers {
         let outgoing = self.outgoing.borrow();
         match (outgoing.get(&to), state) {
             (Some((_, connection)), None) => match step("peers::send") {
-                Ok(()) => shell.send_to_peer(connection, &message),
+                Ok(()) => shell.to_peers.send(connection, &message),
                 // It is lost, and so is what would come after it.
                 Err(_) => connection.close(),
             },

@@ -35,8 +35,8 @@ pub(crate) struct Shell {
     connection_last: Cell<u64>,
     inbox: RefCell<Vec<Event>>,
     posted: Notify,
-    unsent: RefCell<Vec<Rc<Connection>>>,
-    unsent_to_peers: RefCell<Vec<Rc<Connection>>>,
+    pub(crate) to_peers: Outbox,
+    pub(crate) to_clients: Outbox,
     backups: RefCell<Vec<Task>>,
 }
 
@@ -62,8 +62,8 @@ impl Shell {
             connection_last: Cell::new(first),
             inbox: RefCell::default(),
             posted: Notify::new(),
-            unsent: RefCell::default(),
-            unsent_to_peers: RefCell::default(),
+            to_peers: Outbox::default(),
+            to_clients: Outbox::default(),
             backups: RefCell::default(),
         }
     }
@@ -89,34 +89,6 @@ impl Shell {
         std::mem::swap(&mut *self.inbox.borrow_mut(), events);
     }
 
-    /// Sends at the end of the turn, together with all else that goes the same way.
-    pub(crate) fn send<M: Serialize>(&self, connection: &Rc<Connection>, message: &M) {
-        if connection.push(message) {
-            self.unsent.borrow_mut().push(Rc::clone(connection));
-        }
-    }
-
-    /// Does so by a stream to a peer.
-    pub(crate) fn send_to_peer<M: Serialize>(&self, connection: &Rc<Connection>, message: &M) {
-        if connection.push(message) {
-            self.unsent_to_peers.borrow_mut().push(Rc::clone(connection));
-        }
-    }
-
-    /// Sends peers what this turn has for them: one write each.
-    pub(crate) fn flush_to_peers(&self) {
-        for connection in self.unsent_to_peers.borrow_mut().drain(..) {
-            connection.flush();
-        }
-    }
-
-    /// Ends a turn: one write per connection.
-    pub(crate) fn flush(&self) {
-        for connection in self.unsent.borrow_mut().drain(..) {
-            connection.flush();
-        }
-    }
-
     pub(crate) fn add_client(&self, connection: &Rc<Connection>) -> ConnectionId {
         let id = ConnectionId(self.connection_last.get() + 1);
         self.connection_last.set(id.0);
@@ -137,7 +109,7 @@ impl Shell {
             status.connections = clients.len() as u64;
             status.names = self.names.state();
         }
-        self.send(connection, &answer);
+        self.to_clients.send(connection, &answer);
     }
 
     /// Sends a client a backup, if it is still there.
@@ -168,5 +140,23 @@ impl Shell {
     pub(crate) fn status(&self) -> Status {
         let connections = self.clients.borrow().len() as u64;
         Status { connections, names: self.names.state(), ..self.replica.borrow().glance() }
+    }
+}
+
+/// What a turn has for the connections of one kind: one write each, when it is flushed.
+#[derive(Default)]
+pub(crate) struct Outbox(RefCell<Vec<Rc<Connection>>>);
+
+impl Outbox {
+    pub(crate) fn send<M: Serialize>(&self, connection: &Rc<Connection>, message: &M) {
+        if connection.push(message) {
+            self.0.borrow_mut().push(Rc::clone(connection));
+        }
+    }
+
+    pub(crate) fn flush(&self) {
+        for connection in self.0.borrow_mut().drain(..) {
+            connection.flush();
+        }
     }
 }
