@@ -85,13 +85,16 @@ impl Options {
     }
 
     fn connections(&self) -> u16 {
-        self.connections.unwrap_or(self.clients).min(self.clients)
+        self.connections.unwrap_or(self.clients)
     }
 }
 
 /// `program` is how this program is started, for the replicas that are spawned.
 pub(super) fn run(options: &Options, program: &[OsString]) -> Result<(), Failure> {
     let arguments = arguments(&options.args).map_err(Failure::usage)?;
+    if options.connections() > options.clients {
+        return Err(Failure::usage("more connections than clients: each client uses one"));
+    }
     runtime()?.block_on(LocalSet::new().run_until(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
         let result = tokio::select! {
@@ -172,8 +175,12 @@ async fn bench(
     ended?;
     let elapsed = start.elapsed();
     for client in connected {
-        client.close().await;
+        running.spawn_local(async move {
+            client.close().await;
+            Ok(())
+        });
     }
+    all(&mut running).await?;
     let latency = shared.latency.replace(histogram());
     Ok(Measured { latency, unknown: shared.unknown.get(), elapsed })
 }

@@ -67,6 +67,7 @@ fn bad_arguments_end_with_2() {
         &["call", "increment", "5"],
         &["call", "increment", "[", "-b", "127.0.0.1:1"],
         &["bench", "--clients", "0"],
+        &["bench", "--clients", "2", "--connections", "3"],
         &["status", "-b", "a:b:c"],
     ] {
         let (code, said) = ended(arguments);
