@@ -1,7 +1,7 @@
 //! Replicas that answer DNS queries, asked by dig.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -216,6 +216,38 @@ for fd in (3, 4):
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2')
 os.execv(sys.argv[2], sys.argv[2:])
 ";
+
+#[test]
+fn a_port_that_takes_a_privilege_is_said_with_the_ways_out() {
+    // On a host of its own, where only who is allowed to binds to port 53.
+    let replica = "ip link set lo up && exec setpriv --bounding-set=-net_bind_service \"$0\" replica \
+                   -o concoord.object.counter.Counter -a 127.0.0.1 -n counterdomain.com";
+    let mut own = Command::new("unshare");
+    own.args(["--net", "--map-root-user", "timeout", "20", "sh", "-c", replica]);
+    let output = own.arg(env!("CARGO_BIN_EXE_concoord")).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.trim().lines().count(), 1, "{said}");
+    for words in
+        ["port 53 on 127.0.0.1", "not allowed", "sudo", "CAP_NET_BIND_SERVICE", "--dns-port"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(output.status.code(), Some(3), "{said}");
+}
+
+#[test]
+fn it_is_asked_by_ipv6_too() {
+    let ip = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    let names = ["-n", DOMAIN, "--dns-port", PORT];
+    let _replica = Host::at(SocketAddr::new(ip, 14000), &names).serves();
+    for way in ["+notcp", "+tcp"] {
+        let asked = |kind| dig(ip, &[way, "-t", kind, DOMAIN]);
+        until("it answers", || asked("aaaa") == ["::1"]);
+        assert_eq!(asked("a"), [""; 0], "{way}");
+        let services = dig(ip, &[way, "-t", "srv", &format!("_concoord._tcp.{DOMAIN}")]);
+        assert_eq!(services, ["0 100 14000 0-0-0-0-0-0-0-1.ipaddr.counterdomain.com."], "{way}");
+    }
+}
 
 #[test]
 fn sockets_of_systemd_are_taken_and_it_hears_when_calls_are_served() {
