@@ -1,6 +1,6 @@
 //! A client that does what it is told and nothing else: no retries, no redirects.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -71,9 +71,14 @@ impl Client {
     }
 
     pub(crate) fn send<M: Serialize>(&mut self, message: &M) {
+        self.try_send(message).unwrap();
+    }
+
+    /// For those that may be hung up on meanwhile.
+    pub(crate) fn try_send<M: Serialize>(&mut self, message: &M) -> io::Result<()> {
         let mut frame = BytesMut::new();
         write_frame(message, &mut frame);
-        self.stream.write_all(&frame).unwrap();
+        self.stream.write_all(&frame)
     }
 
     /// The next message; `None` at the end of the stream.
@@ -86,7 +91,7 @@ impl Client {
             match self.stream.read(&mut chunk) {
                 Ok(0) => return None,
                 Ok(bytes) => self.pending.extend_from_slice(&chunk[..bytes]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return None,
                 Err(error) => panic!("no answer: {error}"),
             }
         }

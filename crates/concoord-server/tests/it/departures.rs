@@ -156,7 +156,7 @@ fn a_replica_of_another_class_is_refused_on_both_sides() {
     let sentence = format!("this cluster hosts {}, not {class}", concoord::object::Counter::CLASS);
     assert!(other.log().contains(&format!("{boot} refuses this replica: {sentence}")));
     let refused = format!("refused {}: {sentence}", other.address);
-    assert!(counters.log().contains(&refused), "{}", counters.log());
+    until("so does the one that refused it", || counters.log().contains(&refused));
     assert_eq!(counters.members(), 1);
 }
 

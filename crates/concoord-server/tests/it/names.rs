@@ -89,7 +89,8 @@ fn one_that_joins_looks_its_name_up_until_somebody_is_found() {
     let boot = by_name(dns.address);
     let joining = host.spawn(&["-b", &boot]);
     until("it says so", || joining.log().contains("No replica to join yet"));
-    assert!(joining.log().contains(&format!("{} knows no such name", dns.address)));
+    let reason = format!("{} knows no such name", dns.address);
+    until("it says why", || joining.log().contains(&reason));
     // It is not its own cluster, whatever its name says.
     dns.set_replicas(DOMAIN, &[joining.address]);
     let asked = dns.with(|state| state.asked.len());
