@@ -386,8 +386,7 @@ impl Journal {
         number: u64,
         result: Result<State, String>,
     ) -> Option<Event> {
-        let asked_for = |asked: &ToWorker| matches!(asked, ToWorker::Snapshot(of) | ToWorker::Settle(of) if *of == number);
-        let at = self.asked.iter().position(asked_for).filter(|at| *at < self.life.sent.0)?;
+        let at = self.place_of_state(number).filter(|at| *at < self.life.sent.0)?;
         let settles = matches!(self.asked.get(at), Some(ToWorker::Settle(_)));
         match result {
             Ok(State { has_sets: true, .. }) if !settles => {
@@ -445,6 +444,24 @@ impl Journal {
         };
         let taken = now.saturating_duration_since(self.life.since?);
         Some(timeout.saturating_sub(taken))
+    }
+
+    /// Whether the worker has done all that it was asked before that state, as far as it matters.
+    pub(crate) fn has_begun(&self, number: u64) -> bool {
+        let Some(at) = self.place_of_state(number) else { return true };
+        let before = self.asked.iter().take(at).rev().find_map(|asked| calls_of(asked).last());
+        match self.life.awaited.front() {
+            None => true,
+            Some(Awaited::Calls { first, .. }) => before.is_none_or(|call| call.number < *first),
+            // That has a time of its own.
+            Some(Awaited::Restored | Awaited::Settled(_)) => false,
+        }
+    }
+
+    /// Where the state of that number is asked for.
+    fn place_of_state(&self, number: u64) -> Option<usize> {
+        let asked_for = |asked: &ToWorker| matches!(asked, ToWorker::Snapshot(of) | ToWorker::Settle(of) if *of == number);
+        self.asked.iter().position(asked_for)
     }
 
     /// Bases that are of no use any more.

@@ -171,10 +171,7 @@ impl Host {
         let ended = tokio::select! {
             ended = self.write(writer, states) => ended,
             error = self.read(reader, states) => error,
-            () = self.overdue() => {
-                let timeout = self.spec.apply_timeout;
-                return format!("what it was asked took longer than {timeout:?}");
-            }
+            reason = self.overdue(states) => return reason,
             ended = child.wait() => describe(ended),
         };
         let tail = tail.borrow().join();
@@ -256,14 +253,21 @@ impl Host {
         }
     }
 
-    /// Returns once the worker takes too long for something.
-    async fn overdue(&self) {
+    /// Returns once the worker takes too long for something, and says for what.
+    async fn overdue(&self, states: &RefCell<States>) -> String {
+        let WorkerSpec { apply_timeout, load_timeout, .. } = self.spec;
         // What begins while we sleep, whatever it is, ends no earlier than we wake.
-        let shortest = self.spec.apply_timeout.min(self.spec.load_timeout);
+        let shortest = apply_timeout.min(load_timeout);
         loop {
-            let left = self.journal.borrow().time_left(Instant::now()).unwrap_or(shortest);
+            let (now, journal) = (Instant::now(), self.journal.borrow());
+            let left = journal.time_left(now).unwrap_or(shortest);
             if left.is_zero() {
-                return;
+                return format!("what it was asked took longer than {apply_timeout:?}");
+            }
+            let stalled = states.borrow_mut().stalled(now, |number| journal.has_begun(number));
+            drop(journal);
+            if stalled > load_timeout {
+                return format!("nothing came of its state for {load_timeout:?}");
             }
             sleep(left.min(shortest)).await;
         }

@@ -31,6 +31,10 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 /// and adds a letter to the file.
 pub(crate) const DIES_OF_LOST: &str = "dies_of_lost";
 
+/// Where there is a file of this name in the test's folder, nothing ever comes of a state that is
+/// to be written down.
+pub(crate) const HANGS_OF_SNAPSHOT: &str = "hangs_of_snapshot";
+
 /// An object with a total, and with methods that misbehave.
 #[derive(Default)]
 struct Fake {
@@ -88,6 +92,10 @@ impl Fake {
                     Done::Ended(call.number, Outcome::Returned(total.encode().expect("it is flat")))
                 };
                 FromWorker::Done { done: calls.iter().map(&mut run).collect(), wake_at: None }
+            }
+            ToWorker::Snapshot(_) if self.scratch.join(HANGS_OF_SNAPSHOT).exists() => {
+                std::mem::forget(pipes.pop_front());
+                FromWorker::Done { done: Vec::new(), wake_at: None }
             }
             ToWorker::Snapshot(number) | ToWorker::Settle(number) => {
                 // With ballast, so that it does not fit into the pipe.

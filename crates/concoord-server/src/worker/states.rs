@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice, PipeReader, PipeWriter, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use concoord_core::limits::SNAPSHOT_BYTES_MAX;
@@ -36,14 +39,36 @@ pub(super) struct States {
 }
 
 /// A state that a thread reads.
-pub(super) struct Reading(JoinHandle<io::Result<Bytes>>);
+pub(super) struct Reading {
+    state: JoinHandle<io::Result<Bytes>>,
+    /// Bytes that have come.
+    came: Arc<AtomicUsize>,
+    /// How many that were when last there were more, and when.
+    seen: (usize, Instant),
+}
 
 impl States {
     /// Begins to read a state; returns the end of the pipe that it is to be written to.
     pub(super) fn read(&mut self, number: u64) -> io::Result<OwnedFd> {
         let (from, to) = pipe()?;
-        self.reading.insert(number, Reading(spawn_blocking(|| read(from))));
+        let came = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&came);
+        let state = spawn_blocking(move || read(from, &counting));
+        self.reading.insert(number, Reading { state, came, seen: (0, Instant::now()) });
         Ok(to.into())
+    }
+
+    /// For how long nothing has come of a state, of those that the worker has begun on. Whoever
+    /// writes it may wait for ever: of a lock, say, that another thread had as the worker forked.
+    pub(super) fn stalled(&mut self, now: Instant, has_begun: impl Fn(u64) -> bool) -> Duration {
+        let stalled = self.reading.iter_mut().map(|(number, Reading { came, seen, .. })| {
+            let came = came.load(Ordering::Relaxed);
+            if came > seen.0 || !has_begun(*number) {
+                *seen = (came, now);
+            }
+            now.saturating_duration_since(seen.1)
+        });
+        stalled.max().unwrap_or_default()
     }
 
     pub(super) fn take(&mut self, number: u64) -> Option<Reading> {
@@ -61,7 +86,7 @@ impl Reading {
     /// The state, of which the worker has said that it is written.
     pub(super) async fn end(self, written: Result<Written, String>) -> Result<State, String> {
         let Written { bytes, has_sets } = written?;
-        let state = self.0.await.expect("reading does not panic");
+        let state = self.state.await.expect("reading does not panic");
         let state = state.map_err(|error| format!("the state can't be read: {error}"))?;
         if state.len() > SNAPSHOT_BYTES_MAX {
             return Err(format!("the state takes more than {SNAPSHOT_BYTES_MAX} bytes"));
@@ -73,9 +98,12 @@ impl Reading {
     }
 }
 
-fn read(from: PipeReader) -> io::Result<Bytes> {
+fn read(from: PipeReader, came: &AtomicUsize) -> io::Result<Bytes> {
     let mut state = Vec::new();
-    from.take(SNAPSHOT_BYTES_MAX as u64 + 1).read_to_end(&mut state)?;
+    let mut from = from.take(SNAPSHOT_BYTES_MAX as u64 + 1);
+    while from.by_ref().take(PIPE_BYTES as u64).read_to_end(&mut state)? > 0 {
+        came.store(state.len(), Ordering::Relaxed);
+    }
     state.shrink_to_fit();
     Ok(state.into())
 }

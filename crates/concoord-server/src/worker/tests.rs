@@ -31,8 +31,11 @@ struct Hosted {
 
 impl Hosted {
     async fn load(scratch: &Path) -> Self {
-        let (worker, _) =
-            Worker::load(spec(scratch.to_str().expect("it is text"))).await.expect("loads");
+        Self::load_as(spec(scratch.to_str().expect("it is text"))).await
+    }
+
+    async fn load_as(spec: WorkerSpec) -> Self {
+        let (worker, _) = Worker::load(spec).await.expect("loads");
         let (events_tx, events) = unbounded_channel();
         worker.deliver_to(move |event| events_tx.send(event).expect("the test listens"));
         Self { worker, events, number: 0 }
@@ -195,6 +198,26 @@ fn a_successor_begins_from_the_snapshot() {
         hosted.apply(&["add", "die_once"]);
         assert_eq!(hosted.done(2).await, [(3, Ok(3)), (4, Ok(103))]);
         assert!(hosted.worker.host.journal.borrow().base_is(&state));
+    });
+}
+
+#[test]
+fn a_state_of_which_nothing_comes_is_given_up_and_calls_go_on() {
+    let scratch = tempfile::tempdir().expect("there is room");
+    std::fs::write(scratch.path().join(fake::HANGS_OF_SNAPSHOT), "").expect("there is room");
+    let class = scratch.path().to_str().expect("it is text");
+    run_local(async {
+        let patience = WorkerSpec { load_timeout: Duration::from_secs(2), ..spec(class) };
+        let mut hosted = Hosted::load_as(patience).await;
+        hosted.apply(&["add"]);
+        assert_eq!(hosted.done(1).await, [(1, Ok(1))]);
+        hosted.worker.ask(WorkerAction::Snapshot(9));
+        hosted.apply(&["add"]);
+        assert_eq!(hosted.done(1).await, [(2, Ok(2))]);
+        let Event::Snapshot(9, Err(reason)) = hosted.event().await else { panic!("there is none") };
+        assert!(reason.contains("dies of writing its state down"), "{reason}");
+        hosted.apply(&["add"]);
+        assert_eq!(hosted.done(1).await, [(3, Ok(3))]);
     });
 }
 
