@@ -264,8 +264,10 @@ impl Machine {
             return Err(Exception::builtin("ValueError", words));
         }
         let Some(id) = self.find(&name) else { return Ok(Value::Bool(false)) };
+        // The object is not asked to give them up: what one leaves would be given to another.
         for parked in self.state.waits.at(id) {
-            self.unpark(index, parked, then);
+            self.state.waits.unpark(parked);
+            self.state.watches.unpark(id, parked);
             let words = format!("{name} was removed");
             let exception = Exception::of("concoord.exception", "ObjectRemovedError", words);
             self.wake(parked, outcome_of(Err(exception)), then);

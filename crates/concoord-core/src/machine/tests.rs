@@ -300,6 +300,23 @@ fn objects_are_listed_described_and_removed() {
 }
 
 #[test]
+fn who_waits_for_what_is_removed_is_told_so_once_and_gets_nothing_that_another_leaves() {
+    let mut stage = Stage::new();
+    let lock = ObjectName { class: objects::readwritelock::CLASS.into(), name: "a".into() };
+    for (session, method) in [(1, "acquire_read"), (2, "acquire_write"), (3, "acquire_read")] {
+        stage.call(session, 1, &lock, method);
+    }
+    assert!(stage.replies().is_empty(), "a reader waits behind the writer that waits");
+    stage.call(1, 2, &lock, "__concoordremove__");
+    let ends: Vec<_> =
+        stage.replies().into_iter().map(|(session, _, end)| (session, end)).collect();
+    let (last, removed) = ends.split_last().unwrap();
+    assert_eq!(*last, (1, returned(Value::Bool(true))));
+    assert!(removed.iter().all(|(_, end)| matches!(end, Outcome::Raised(_))), "{removed:?}");
+    assert_eq!(removed.iter().map(|(session, _)| *session).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
 fn what_was_never_called_can_be_read_and_is_not_made() {
     let stage = Stage::new();
     let (session, method, object) = (SessionId(1), "locked".into(), lock("never"));
