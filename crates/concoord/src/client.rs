@@ -548,6 +548,14 @@ impl Shared {
 }
 
 impl State {
+    /// Nobody waits for that any more. Its reply may have come just now.
+    fn abandon(&mut self, now: Duration, ticket: Ticket) {
+        match self.replies.remove(&ticket) {
+            Some(reply) => self.session.untaken(now, reply),
+            None => self.session.abandon(now, ticket),
+        }
+    }
+
     /// Writes what there is to write, as far as the socket takes it.
     fn write(&mut self, now: Duration) {
         let Some(socket) = self.socket.as_ref() else { return };
@@ -636,8 +644,7 @@ impl Drop for Pending {
         if !self.is_over {
             let now = self.shared.now();
             let mut state = self.shared.lock();
-            state.replies.remove(&self.ticket);
-            state.session.abandon(now, self.ticket);
+            state.abandon(now, self.ticket);
             self.shared.settle(&mut state, now);
         }
     }
@@ -687,8 +694,7 @@ impl<'a> Wait<'a> {
                 let is_interrupted = interrupted();
                 state = self.shared.lock();
                 if is_interrupted {
-                    state.session.abandon(now, self.ticket);
-                    state.replies.remove(&self.ticket);
+                    state.abandon(now, self.ticket);
                     return (state, Err(Error::Interrupted));
                 }
             }

@@ -28,7 +28,7 @@ pub(crate) fn encode(
 }
 
 pub(crate) fn value(reply: Reply) -> Result<Value, Error> {
-    let Reply::Outcome(outcome) = reply else { return Err(mixed_up()) };
+    let Reply::Outcome(outcome, _) = reply else { return Err(mixed_up()) };
     match outcome {
         Outcome::Returned(bytes) => Value::decode(&bytes).map_err(Error::Decode),
         Outcome::Raised(bytes) => Err(match Value::decode(&bytes) {

@@ -25,7 +25,7 @@ use concoord_core::wire::{
 };
 
 use self::calls::Calls;
-pub(crate) use self::calls::Making;
+pub(crate) use self::calls::{Given, Making};
 pub use self::calls::{Undo, UndoWhen};
 use crate::Error;
 use crate::bootstrap::Bootstrap;
@@ -71,7 +71,7 @@ pub(crate) enum Question {
 /// What comes of a call or a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
-    Outcome(Outcome),
+    Outcome(Outcome, Option<Box<Given>>),
     Ready,
     Interface(Interface),
     Status(Box<Status>),
@@ -257,6 +257,16 @@ impl Session {
             self.flush(now);
         } else {
             self.calls.cancel_abandoned();
+        }
+    }
+
+    /// Nobody takes that reply, though it came: what it brought is given back.
+    pub(crate) fn untaken(&mut self, now: Duration, reply: Result<Reply, Error>) {
+        if let Ok(Reply::Outcome(outcome, Some(given))) = reply
+            && self.id == Some(given.session())
+        {
+            self.calls.give_back(*given, &outcome);
+            self.flush(now);
         }
     }
 
@@ -611,8 +621,8 @@ impl Session {
             }
             Answer::Reply { sequence, outcome } => {
                 let at = self.calls.sent_at(sequence);
-                if let Some(ticket) = self.calls.end(sequence, &outcome) {
-                    self.done.push_back((ticket, Ok(Reply::Outcome(outcome))));
+                if let Some((ticket, given)) = self.calls.end(sequence, &outcome) {
+                    self.done.push_back((ticket, Ok(Reply::Outcome(outcome, given))));
                 }
                 up.quiet = QUIET;
                 self.route.settled();

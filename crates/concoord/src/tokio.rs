@@ -63,7 +63,8 @@ enum Command {
     /// If that has waited for long enough since then, it is given up; else it is said when it will
     /// have.
     GiveUp(Ticket, Instant, Duration, oneshot::Sender<Duration>),
-    Abandon(Ticket),
+    /// Nobody waits for that; what came of it, if it just has.
+    Abandon(Ticket, Option<Result<Reply, Error>>),
     Health(oneshot::Sender<Health>),
     Close,
 }
@@ -185,20 +186,21 @@ impl Client {
         within: Duration,
     ) -> Result<Reply, Error> {
         let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
-        let (reply_tx, mut reply_rx) = oneshot::channel();
-        let mut open = Open { commands_tx: &self.commands_tx, ticket, is_over: false };
+        let (reply_tx, reply_rx) = oneshot::channel();
+        let commands_tx = &self.commands_tx;
+        let mut open = Open { commands_tx, ticket, reply_rx, is_over: false };
         open.say(make(ticket, reply_tx))?;
         let start = Instant::now();
         let mut left = within;
         let reply = loop {
-            if let Ok(reply) = timeout(left, &mut reply_rx).await {
+            if let Ok(reply) = timeout(left, &mut open.reply_rx).await {
                 break reply;
             }
             let (left_tx, left_rx) = oneshot::channel();
             open.say(Command::GiveUp(ticket, start, within, left_tx))?;
             match left_rx.await {
                 Ok(more) => left = more,
-                Err(_) => break reply_rx.await,
+                Err(_) => break (&mut open.reply_rx).await,
             }
         };
         open.is_over = true;
@@ -211,6 +213,7 @@ impl Client {
 struct Open<'a> {
     commands_tx: &'a mpsc::UnboundedSender<Command>,
     ticket: Ticket,
+    reply_rx: oneshot::Receiver<Result<Reply, Error>>,
     is_over: bool,
 }
 
@@ -223,8 +226,11 @@ impl Open<'_> {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         if !self.is_over {
+            // What has not come by now is handed back to the task.
+            self.reply_rx.close();
+            let reply = self.reply_rx.try_recv().ok();
             // Where the task is gone there is nothing left to abandon.
-            drop(self.say(Command::Abandon(self.ticket)));
+            drop(self.say(Command::Abandon(self.ticket, reply)));
         }
     }
 }
@@ -354,10 +360,11 @@ impl Driver {
                     drop(reply_tx.send(Err(error)));
                 }
             }
-            Command::Abandon(ticket) => {
+            Command::Abandon(ticket, None) => {
                 self.replies.remove(&ticket);
                 self.session.abandon(now, ticket);
             }
+            Command::Abandon(_, Some(reply)) => self.session.untaken(now, reply),
             Command::Health(health_tx) => {
                 // Who does not wait any more does not want to know.
                 health_tx.send(self.session.health(now)).ok();
@@ -396,9 +403,11 @@ impl Driver {
             *wire = Wire::Down;
         }
         while let Some((ticket, result)) = self.session.done() {
-            if let Some(reply_tx) = self.replies.remove(&ticket) {
-                // Who does not wait any more has abandoned the call.
-                drop(reply_tx.send(result));
+            if let Some(reply_tx) = self.replies.remove(&ticket)
+                && let Err(reply) = reply_tx.send(result)
+            {
+                // Its caller is about to say that it waits no more.
+                self.session.untaken(now, reply);
             }
         }
         if !matches!(wire, Wire::Down) {
@@ -443,6 +452,7 @@ impl Driver {
         self.session.close();
         while let Some((ticket, result)) = self.session.done() {
             if let Some(reply_tx) = self.replies.remove(&ticket) {
+                // The session is over, and what it held with it.
                 drop(reply_tx.send(result));
             }
         }

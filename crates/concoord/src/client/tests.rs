@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc;
 use std::thread::scope;
 
-use concoord_core::call::{Outcome, Refusal};
+use concoord_core::call::{Call, Outcome, Refusal};
 use concoord_core::limits::ARGUMENT_BYTES_MAX;
 use concoord_core::object::Interface;
 use concoord_core::view::{Member, ReplicaId};
@@ -13,7 +13,8 @@ use concoord_core::wire::{Answer, Request, Welcome};
 
 use super::*;
 use crate::Exception;
-use crate::script::{SESSION, Script};
+use crate::script::{Guest, SESSION, Script};
+use crate::{Undo, UndoWhen};
 
 /// Enough for anything that is answered.
 const LONG: Duration = Duration::from_secs(20);
@@ -171,6 +172,79 @@ fn an_interrupt_ends_the_wait_at_once_and_the_reply_is_acknowledged() {
         assert_eq!(result, Err(Error::Interrupted));
         assert_eq!(increment(&client), Ok(Value::Int(2)));
         assert_eq!(increment(&client), Ok(Value::Int(3)));
+    });
+}
+
+/// How a lock is acquired.
+fn acquiring() -> Manner {
+    let when = UndoWhen::GotToken;
+    let undo = Undo { method: "release".into(), takes_reply: false, when };
+    Manner { undo: Some(undo), ..Manner::default() }
+}
+
+/// Hears that the lock which that call got is given back.
+fn is_given_back(guest: &mut Guest, call: &Call) {
+    let back = guest.call();
+    assert_eq!(back.method, "release");
+    assert_eq!(back.guard.as_ref().map(|guard| guard.token), Some(call.sequence));
+    guest.reply(&back);
+}
+
+#[test]
+fn what_a_thread_got_in_the_moment_of_its_interrupt_is_given_back() {
+    let replica = Script::new();
+    scope(|scope| {
+        let (interrupted_tx, interrupted_rx) = mpsc::channel();
+        let (read_tx, read_rx) = mpsc::channel();
+        let replica = &replica;
+        scope.spawn(move || {
+            let mut guest = replica.open();
+            let (acquire, other) = (guest.call(), guest.call());
+            interrupted_rx.recv().unwrap();
+            guest.reply(&acquire);
+            guest.reply(&other);
+            is_given_back(&mut guest, &acquire);
+            guest.serve()
+        });
+        let client = connect(&[replica]);
+        let pending = client.start(&acquiring(), "acquire", &Arguments::default()).unwrap();
+        thread::scope(|both| {
+            both.spawn(|| {
+                // Whoever reads this reply has read the other one.
+                assert_eq!(increment(&client), Ok(Value::Int(2)));
+                read_tx.send(()).unwrap();
+            });
+            let mut interrupted = || {
+                interrupted_tx.send(()).unwrap();
+                read_rx.recv_timeout(LONG).unwrap();
+                true
+            };
+            assert_eq!(pending.wait(LONG, &mut interrupted), Err(Error::Interrupted));
+        });
+        assert_eq!(increment(&client), Ok(Value::Int(4)));
+    });
+}
+
+#[test]
+fn what_came_of_a_call_that_is_dropped_is_given_back() {
+    let replica = Script::new();
+    scope(|scope| {
+        let replica = &replica;
+        scope.spawn(move || {
+            let mut guest = replica.open();
+            let acquire = guest.call();
+            guest.reply(&acquire);
+            let other = guest.call();
+            guest.reply(&other);
+            is_given_back(&mut guest, &acquire);
+            guest.serve()
+        });
+        let client = connect(&[replica]);
+        let pending = client.start(&acquiring(), "acquire", &Arguments::default()).unwrap();
+        assert_eq!(increment(&client), Ok(Value::Int(2)));
+        assert!(pending.is_done());
+        drop(pending);
+        assert_eq!(increment(&client), Ok(Value::Int(4)));
     });
 }
 

@@ -60,6 +60,21 @@ pub enum UndoWhen {
     Returned,
 }
 
+/// What a call may have got, which is to be given back if nobody takes its reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Given {
+    undo: Undo,
+    /// Without its arguments.
+    call: Call,
+}
+
+impl Given {
+    /// In which session that was.
+    pub(super) const fn session(&self) -> SessionId {
+        self.call.session
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     /// The number of the last call.
@@ -335,8 +350,12 @@ impl Calls {
         }
     }
 
-    /// That call has ended; says who waits for it.
-    pub(super) fn end(&mut self, number: u64, outcome: &Outcome) -> Option<Ticket> {
+    /// That call has ended; says who waits for it, and what they have if they take the reply.
+    pub(super) fn end(
+        &mut self,
+        number: u64,
+        outcome: &Outcome,
+    ) -> Option<(Ticket, Option<Box<Given>>)> {
         self.asking.remove(&number);
         let sent = if let Some(sent) = self.sent.remove(&number) {
             self.bytes -= sent.bytes();
@@ -352,17 +371,26 @@ impl Calls {
             // It may not have come to where it tells of these.
             self.received.extend(&call.received);
         }
-        if sent.cancelled
-            && let Some(undo) = sent.undo
-            && let Request::Call(call) = sent.request
-            && let Some(making) = undo.of(call, outcome)
-        {
+        let given = match (sent.undo, sent.request) {
+            (Some(undo), Request::Call(call)) => Some(Box::new(Given { undo, call })),
+            _ => None,
+        };
+        let Some(ticket) = sent.ticket else {
+            if let Some(given) = given.filter(|_| sent.cancelled) {
+                self.give_back(*given, outcome);
+            }
+            return None;
+        };
+        self.numbers.remove(&ticket);
+        Some((ticket, given))
+    }
+
+    /// Nobody has what a call got that ended so: it is to be given back.
+    pub(super) fn give_back(&mut self, Given { undo, call }: Given, outcome: &Outcome) {
+        if let Some(making) = undo.of(call, outcome) {
             // Before what its caller asks for next.
             self.queued.push_front((None, making));
         }
-        let ticket = sent.ticket?;
-        self.numbers.remove(&ticket);
-        Some(ticket)
     }
 
     /// The session is gone, and with it all that was sent; says who waits for that.

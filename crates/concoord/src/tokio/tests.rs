@@ -1,11 +1,14 @@
 //! Against a scripted replica in a thread of its own.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::thread;
 
 use concoord_core::wire::{Answer, Request};
 
 use super::*;
 use crate::script::{SESSION, Script};
+use crate::{Undo, UndoWhen};
 
 async fn increment(client: &Client) -> Result<Value, Error> {
     client.call("increment", &Arguments::default()).await
@@ -92,6 +95,40 @@ async fn a_call_that_is_dropped_or_times_out_is_acknowledged() {
     assert!(error.outcome_unknown(), "{error}");
     assert_eq!(increment(&client).await, Ok(Value::Int(4)));
     assert_eq!(increment(&client).await, Ok(Value::Int(5)));
+    client.close().await;
+    script.join().unwrap();
+}
+
+#[::tokio::test]
+async fn what_a_call_got_whose_future_is_dropped_just_then_is_given_back() {
+    let replica = Script::new();
+    let address = replica.address;
+    let script = thread::spawn(move || {
+        let mut guest = replica.open();
+        for _ in 0..2 {
+            let acquire = guest.call();
+            guest.reply(&acquire);
+            let other = guest.call();
+            guest.reply(&other);
+            let back = guest.call();
+            let token = back.guard.as_ref().map(|guard| guard.token);
+            assert_eq!((back.method.as_str(), token), ("release", Some(acquire.sequence)));
+            guest.reply(&back);
+        }
+        guest.serve()
+    });
+    let client = connect(address).await;
+    let (arguments, long) = (Arguments::default(), Duration::from_secs(20));
+    let undo = Undo { method: "release".into(), takes_reply: false, when: UndoWhen::GotToken };
+    let manner = Manner { undo: Some(undo), ..Manner::default() };
+    for round in [0, 3] {
+        let mut acquire = Box::pin(client.call_as(&manner, "acquire", &arguments, long));
+        assert!(poll_fn(|cx| Poll::Ready(acquire.as_mut().poll(cx).is_pending())).await);
+        // Both replies are there, and nobody has looked at the first.
+        assert_eq!(increment(&client).await, Ok(Value::Int(round + 2)));
+        drop(acquire);
+    }
+    assert_eq!(increment(&client).await, Ok(Value::Int(7)));
     client.close().await;
     script.join().unwrap();
 }
