@@ -255,22 +255,29 @@ impl Host {
 
     /// Returns once the worker takes too long for something, and says for what.
     async fn overdue(&self, states: &RefCell<States>) -> String {
-        let WorkerSpec { apply_timeout, load_timeout, .. } = self.spec;
-        // What begins while we sleep, whatever it is, ends no earlier than we wake.
-        let shortest = apply_timeout.min(load_timeout);
         loop {
-            let (now, journal) = (Instant::now(), self.journal.borrow());
-            let left = journal.time_left(now).unwrap_or(shortest);
-            if left.is_zero() {
-                return format!("what it was asked took longer than {apply_timeout:?}");
+            match self.time_left(states) {
+                Ok(left) => sleep(left).await,
+                Err(reason) => return reason,
             }
-            let stalled = states.borrow_mut().stalled(now, |number| journal.has_begun(number));
-            drop(journal);
-            if stalled > load_timeout {
-                return format!("nothing came of its state for {load_timeout:?}");
-            }
-            sleep(left.min(shortest)).await;
         }
+    }
+
+    /// When to look at it again, or what it takes too long for.
+    fn time_left(&self, states: &RefCell<States>) -> Result<Duration, String> {
+        let WorkerSpec { apply_timeout, load_timeout, .. } = self.spec;
+        // What begins meanwhile, whatever it is, ends no earlier than we look again.
+        let shortest = apply_timeout.min(load_timeout);
+        let (now, journal) = (Instant::now(), self.journal.borrow());
+        let left = journal.time_left(now).unwrap_or(shortest);
+        if left.is_zero() {
+            return Err(format!("what it was asked took longer than {apply_timeout:?}"));
+        }
+        let stalled = states.borrow_mut().stalled(now, |number| journal.has_begun(number));
+        if stalled > load_timeout {
+            return Err(format!("nothing came of its state for {load_timeout:?}"));
+        }
+        Ok(left.min(shortest))
     }
 
     /// Starts a worker in place of the one that ended, once one is of use.
