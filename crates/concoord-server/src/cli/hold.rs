@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{interval, sleep, timeout};
 
 use super::exit::{Exit, Failure};
+use super::offspring::{keep_in_sight, offspring};
 use super::output::note;
 use super::{BOOTSTRAP, runtime, seconds};
 
@@ -27,6 +28,12 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// How long the cluster may take to answer what is no waiting.
 const ANSWER: Duration = Duration::from_secs(60);
+
+/// How long after a SIGKILL is looked for what is left.
+const KILL_AGAIN: Duration = Duration::from_millis(20);
+
+/// How long what was killed may take to end: the system may have it wait for a disk.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Longer than anybody waits.
 const FOREVER: Duration = Duration::from_secs(1 << 30);
@@ -52,7 +59,8 @@ pub(super) struct Common {
 /// Run a command while a lock is held
 ///
 /// The command finds the fencing token in CONCOORD_TOKEN, the lock's name in CONCOORD_NAME and the
-/// replicas in CONCOORD_BOOT. If the lock is lost, it is sent SIGTERM, and SIGKILL after the grace.
+/// replicas in CONCOORD_BOOT. If the lock is lost, it and all that it has started are sent SIGTERM,
+/// and SIGKILL after the grace.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = CODES)]
 pub(super) struct Lock {
@@ -262,6 +270,7 @@ async fn run_under(
     signals: &mut Signals,
 ) -> Result<Ended, Failure> {
     let (program, arguments) = options.command.split_first().expect("a command is required");
+    keep_in_sight();
     let mut child = Command::new(program)
         .args(arguments)
         .env("CONCOORD_TOKEN", token.to_string())
@@ -281,7 +290,11 @@ async fn run_under(
     loop {
         tokio::select! {
             status = child.wait() => return status.map(Ended::Itself).map_err(Failure::failed),
-            signal = signals.next() => send(&child, signal),
+            signal = signals.next() => {
+                if let Some(pid) = pid_of(&child) {
+                    send(pid, signal);
+                }
+            }
             _ = looks.tick() => {
                 let health = client.health().await;
                 let is_lost = health.is_none_or(|health| {
@@ -301,26 +314,43 @@ async fn run_under(
     }
 }
 
-/// Ends the command: kindly at first.
+/// Ends the command and all that it has started: kindly at first.
 async fn end(child: &mut Child, grace: Duration) {
-    send(child, Signal::TERM);
-    let patience = sleep(grace.min(FOREVER));
-    tokio::select! {
-        _ = child.wait() => {}
-        () = patience => {
-            // One that has just ended can't be killed, which is as good.
-            drop(child.kill().await);
+    for pid in offspring() {
+        send(pid, Signal::TERM);
+    }
+    if timeout(grace.min(FOREVER), ended(child)).await.is_ok() {
+        return;
+    }
+    let kill = async {
+        // Again and again: one may just have started another.
+        while timeout(KILL_AGAIN, ended(child)).await.is_err() {
+            offspring().into_iter().for_each(|pid| send(pid, Signal::KILL));
         }
+    };
+    if timeout(KILL_PATIENCE, kill).await.is_err() {
+        let left = offspring();
+        note(format!("concoord: not to be ended, though killed: processes {left:?}"));
     }
 }
 
-fn send(child: &Child, signal: Signal) {
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    if let Some(pid) = pid
-        && let Err(error) = kill_process(pid, signal)
-    {
-        tracing::debug!("the command can't be signalled: {error}");
+/// Returns once the command has ended, and all that it has started.
+async fn ended(child: &mut Child) {
+    // One that can't be waited for has ended.
+    drop(child.wait().await);
+    while !offspring().is_empty() {
+        sleep(KILL_AGAIN).await;
     }
+}
+
+fn send(pid: Pid, signal: Signal) {
+    if let Err(error) = kill_process(pid, signal) {
+        tracing::debug!("process {pid} can't be signalled: {error}");
+    }
+}
+
+fn pid_of(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
 }
 
 /// As shells have it.

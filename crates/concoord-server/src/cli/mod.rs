@@ -15,6 +15,7 @@ mod logger;
 mod members;
 mod object;
 mod objects;
+mod offspring;
 mod order;
 mod output;
 mod python;

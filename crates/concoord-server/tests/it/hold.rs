@@ -388,6 +388,27 @@ fn a_command_is_ended_when_the_cluster_may_have_given_its_lock_away() {
 }
 
 #[test]
+fn what_a_command_has_started_ends_with_it() {
+    let host = Host::new();
+    let mut replica = host.start(&["--session-timeout", "1"]);
+    let replicas = bootstrap(&[&replica]);
+    // One is deaf, one has a session of its own and no parent any more; both have the output open.
+    let script = "sh -c 'trap : TERM; echo deaf; while :; do sleep 1; done' &
+        (setsid sh -c 'echo orphan; exec sleep 600' &)
+        echo $CONCOORD_TOKEN; wait";
+    let mut holder = Holder::start(&replicas, &["lock", "one", "--grace", "0.5"], script);
+    let mut said = [holder.says(), holder.says(), holder.says()];
+    said.sort();
+    assert_eq!(said[1..], ["deaf", "orphan"]);
+
+    replica.kill();
+    assert_eq!(holder.ends(), 12);
+    until("nobody has its output open", || {
+        holder.said.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected)
+    });
+}
+
+#[test]
 fn a_semaphore_runs_as_many_commands_as_it_has_permits() {
     let host = Host::new();
     let (_replica, replicas) = alone(&host);
