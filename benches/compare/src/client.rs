@@ -19,7 +19,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub enum Client {
     ConCoord(concoord::tokio::Client),
-    Etcd(KvClient),
+    Etcd(Box<KvClient>),
     Redis(MultiplexedConnection),
     ZooKeeper(zookeeper_client::Client),
 }
@@ -40,7 +40,7 @@ impl Client {
             System::Etcd => {
                 let options = ConnectOptions::new().with_connect_timeout(CONNECT);
                 let client = etcd_client::Client::connect([first], Some(options)).await?;
-                Self::Etcd(client.kv_client())
+                Self::Etcd(Box::new(client.kv_client()))
             }
             System::Redis => {
                 let client = redis::Client::open(format!("redis://{first}/"))?;

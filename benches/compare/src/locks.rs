@@ -120,7 +120,7 @@ async fn entries(cluster: &Cluster) -> Result<Option<u64>> {
 
 enum Locker {
     ConCoord(concoord::tokio::Client),
-    Etcd(etcd_client::LockClient, i64),
+    Etcd(Box<etcd_client::LockClient>, i64),
     /// The recipe of its documentation, as Curator has it: each waits for the one before.
     ZooKeeper(zookeeper_client::Client),
 }
@@ -134,7 +134,7 @@ impl Locker {
                 let place = &endpoints.places[nth % endpoints.places.len()];
                 let client = etcd_client::Client::connect([place], None).await?;
                 let lease = client.lease_client().grant(LEASE_SECONDS, None).await?;
-                Self::Etcd(client.lock_client(), lease.id())
+                Self::Etcd(Box::new(client.lock_client()), lease.id())
             }
             Client::Redis(_) => bail!("a lone Redis has no lock"),
         })
