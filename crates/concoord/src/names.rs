@@ -33,8 +33,9 @@ use message::{Data, Question, Record, Type};
 pub(crate) use system::DNS_PORT;
 use system::System;
 
-/// How long asking the DNS for one name may take, all servers and aliases included.
-const LOOK_UP_MAX: Duration = Duration::from_secs(10);
+/// How long asking the DNS for one name may take, all servers and aliases included. Less than
+/// those wait who ask for it: what was found by then is of use to them.
+const LOOK_UP_MAX: Duration = Duration::from_secs(8);
 
 /// Aliases that are followed from one name.
 const ALIASES_MAX: usize = 8;
@@ -186,6 +187,8 @@ impl System {
                     return self.look_up_targets(by, services, end);
                 }
                 Ok((by, _)) => denied = format!("{by} has no such SRV record, and "),
+                // Nobody answers for one domain: another one may have the name.
+                Err(why @ Nothing::Unanswered(_)) => _ = said.get_or_insert(why),
                 Err(why) => {
                     said = Some(why);
                     break;
@@ -262,14 +265,22 @@ impl System {
     fn look_up_ips(&self, names: &[Name], end: Instant) -> Result<Vec<IpAddr>, Nothing> {
         let mut said = String::new();
         for name in names {
-            let mut ips = Vec::new();
+            let (mut ips, mut failed) = (Vec::new(), None);
             for kind in [Type::A, Type::Aaaa] {
-                let (records, text) = self.follow_addresses(name, kind, end)?;
-                ips.extend(records);
-                said = text;
+                match self.follow_addresses(name, kind, end) {
+                    Ok((records, text)) => {
+                        ips.extend(records);
+                        said = text;
+                    }
+                    // Not all who know the one kind answer questions for the other (RFC 4074).
+                    Err(why) => _ = failed.get_or_insert(why),
+                }
             }
             if !ips.is_empty() {
                 return Ok(ips);
+            }
+            if let Some(why) = failed {
+                return Err(why);
             }
         }
         Err(Nothing::Said(said))

@@ -37,7 +37,7 @@ pub(crate) enum Unanswered {
     NoTime,
 }
 
-/// Asks the servers in turn, until one says yes or no, or `end` has come.
+/// Asks the servers in turn, the one that answered last first, until one says yes or no, or `end` has come.
 ///
 /// # Errors
 /// Why each of them has not, the last one last.
@@ -47,11 +47,14 @@ pub(super) fn ask(
     end: Instant,
 ) -> Result<Answered, Vec<Unanswered>> {
     let mut failures: Vec<Unanswered> = Vec::new();
+    let first = system.answered.get();
     for attempt in 0..system.attempts {
-        for server in &system.servers {
+        let servers = system.servers.iter().enumerate();
+        for (nth, server) in servers.clone().skip(first).chain(servers.take(first)) {
             let patience = system.patience * (1 << attempt);
             match ask_one(*server, question, end.min(Instant::now() + patience)) {
                 Ok(response) if matches!(response.code, 0 | NAME_ERROR) => {
+                    system.answered.set(nth);
                     return Ok(Answered { by: *server, response });
                 }
                 Ok(response) => note(&mut failures, Unanswered::Code(*server, name(response.code))),

@@ -47,6 +47,10 @@ pub(crate) enum Manner {
     Old,
     /// With that code.
     Code(u8),
+    /// To questions for records of that type with SERVFAIL.
+    FailsOn(u16),
+    /// To questions for names that begin like this with SERVFAIL.
+    FailsAt(&'static str),
 }
 
 /// What it knows and how it is.
@@ -163,7 +167,13 @@ impl Responder {
                 vec![garbage]
             }
             Manner::Old if has_edns(question) => vec![coded(1)],
-            Manner::Truncated | Manner::Garbage | Manner::Old => vec![well()],
+            Manner::FailsOn(of) if of == kind => vec![coded(2)],
+            Manner::FailsAt(start) if name.starts_with(start) => vec![coded(2)],
+            Manner::Truncated
+            | Manner::Garbage
+            | Manner::Old
+            | Manner::FailsOn(_)
+            | Manner::FailsAt(_) => vec![well()],
             Manner::Code(code) => vec![coded(code)],
         })
     }

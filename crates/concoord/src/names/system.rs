@@ -1,8 +1,9 @@
 //! What this host says of names: `/etc/hosts` and `/etc/resolv.conf`.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::Path;
 use std::time::Duration;
 
@@ -38,6 +39,9 @@ pub(super) struct System {
     pub(super) patience: Duration,
     /// Whether the C library is asked for addresses: it knows of sources other than the DNS.
     pub(super) asks_libc: bool,
+    /// Which of the servers answered last: it is asked first, so that one which is dead costs its
+    /// patience once.
+    pub(super) answered: Cell<usize>,
 }
 
 impl System {
@@ -60,15 +64,15 @@ impl System {
             attempts: 2,
             patience: PATIENCE,
             asks_libc: false,
+            answered: Cell::new(0),
         }
     }
 
     pub(super) fn of_resolv_conf(text: &str) -> Self {
-        // What is wrong with the file must not keep hosts of its own from being found.
-        let config = resolv_conf::Config::parse(text).unwrap_or_default();
-        let address = |ip: &resolv_conf::ScopedIp| SocketAddr::new(ip.into(), DNS_PORT);
+        // A line that nobody understands is passed over, as the C library does.
+        let (config, _) = resolv_conf::Config::parse_with_errors(text.as_bytes());
         let mut servers: Vec<_> =
-            config.nameservers.iter().take(SERVERS_MAX).map(address).collect();
+            config.nameservers.iter().take(SERVERS_MAX).map(server_at).collect();
         if servers.is_empty() {
             servers.push(SocketAddr::from(([127, 0, 0, 1], DNS_PORT)));
         }
@@ -102,6 +106,18 @@ impl System {
             |names: &Vec<String>| names.iter().any(|known| known.eq_ignore_ascii_case(name));
         self.hosts.iter().filter(|(_, names)| is_it(names)).map(|(ip, _)| *ip).collect()
     }
+}
+
+/// Where that server listens. An address of a link takes the number of its interface.
+fn server_at(ip: &resolv_conf::ScopedIp) -> SocketAddr {
+    let resolv_conf::ScopedIp::V6(ip, Some(scope)) = ip else {
+        return SocketAddr::new(ip.into(), DNS_PORT);
+    };
+    let scope = scope.parse().ok().or_else(|| {
+        let number = text(&Path::new("/sys/class/net").join(scope).join("ifindex"));
+        number.trim().parse().ok()
+    });
+    SocketAddrV6::new(*ip, DNS_PORT, 0, scope.unwrap_or(0)).into()
 }
 
 /// The lines of `/etc/hosts`.

@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket;
 
-use super::responder::{Data as Told, Manner, Responder, SRV};
+use super::responder::{A, AAAA, Data as Told, Manner, Responder, SRV};
 use super::*;
 
 const DOMAIN: &str = "counterdomain.example";
@@ -152,6 +152,18 @@ fn resolv_conf_is_read_as_the_c_library_does() {
 }
 
 #[test]
+fn a_line_of_resolv_conf_that_nobody_understands_costs_itself_alone() {
+    let system = System::of_resolv_conf(
+        "options of-tomorrow ndots:2\nfrobnicate\nnameserver fe80::1%br-lan\nnameserver 10.0.0.1\n\
+         nameserver fe80::1%lo\nnameserver fe80::1%7\nsearch a.example\n",
+    );
+    assert_eq!(system.servers[0], address("10.0.0.1:53"), "{:?}", system.servers);
+    // The loopback interface is the first, in each network namespace.
+    assert_eq!(system.servers[1..], addresses(["[fe80::1%1]:53", "[fe80::1%7]:53"]));
+    assert_eq!(system.search.len(), 1);
+}
+
+#[test]
 fn aliases_are_followed_and_a_loop_of_them_is_an_error() {
     let dns = responder();
     let system = system(&[&dns]);
@@ -216,6 +228,41 @@ fn another_server_is_asked_where_one_does_not_answer() {
         let found = system(&[&bad, &good]).find(DOMAIN, None);
         assert_eq!(found, Ok(addresses(["10.0.0.2:14001"])), "{manner:?}");
     }
+}
+
+#[test]
+fn a_dead_server_costs_its_patience_once() {
+    let (dead, good) = (responder(), responder());
+    dead.be(Manner::Silent);
+    let replicas = (1..=9).map(|nth| service(0, 14000 + nth, &format!("r{nth}.example")));
+    good.set("_concoord._tcp.a.example", replicas.collect());
+    // The responder adds IPv4 addresses only: each target is asked for.
+    (1..=9).for_each(|nth| good.set(&format!("r{nth}.example"), vec![ip("::1")]));
+    assert_eq!(system(&[&dead, &good]).find("a.example", None).unwrap().len(), 9);
+    assert_eq!(dead.with(|state| state.asked.len()), 1);
+}
+
+#[test]
+fn a_failure_for_one_kind_of_address_costs_not_the_other() {
+    let dns = responder();
+    dns.set("_concoord._tcp.a.example", vec![service(0, 14001, "r.example")]);
+    dns.set("r.example", vec![ip("::1")]);
+    dns.be(Manner::FailsOn(A));
+    assert_eq!(system(&[&dns]).find("a.example", None), Ok(addresses(["[::1]:14001"])));
+    dns.set(DOMAIN, vec![ip("10.0.0.1")]);
+    dns.be(Manner::FailsOn(AAAA));
+    assert_eq!(system(&[&dns]).find(DOMAIN, None), Ok(addresses(["10.0.0.1:14000"])));
+    assert!(system(&[&dns]).fail("r.example", Some(1)).contains("SERVFAIL"));
+}
+
+#[test]
+fn a_search_domain_that_fails_hides_no_other() {
+    let dns = responder();
+    dns.set_replicas("counter.b.example", &addresses(["10.0.0.2:14001"]));
+    dns.be(Manner::FailsAt("_concoord._tcp.counter.a."));
+    let config = System::of_resolv_conf("search a.example b.example");
+    let system = System { search: config.search, ..system(&[&dns]) };
+    assert_eq!(system.find("counter", None), Ok(addresses(["10.0.0.2:14001"])));
 }
 
 #[test]
