@@ -267,6 +267,12 @@ pub(crate) async fn sync(
                 "{} was kept by another cluster, {mark}; where both run, give each a domain of its own",
                 spec.domain
             );
+        } else if mark.is_twin_of(&wanted.mark) {
+            tracing::warn!(
+                "{} was kept by another branch of this cluster, {mark}: a replica that was forced \
+                 to go on alone, as this one was; stop those of one branch",
+                spec.domain
+            );
         }
     }
     let changes = changes(&spec.domain, &wanted.sets, &there)?;

@@ -89,6 +89,9 @@ impl fmt::Display for Change {
 pub(crate) struct Mark {
     /// Of which cluster.
     pub(crate) cluster: String,
+    /// Which of those that went on alone in that lineage; see
+    /// [`Branch`](concoord_core::view::Branch). Earlier versions did not say.
+    pub(crate) branch: Option<u64>,
     /// Lineage, number and term: later ones are greater.
     pub(crate) moment: (u64, u64, u64),
 }
@@ -96,14 +99,26 @@ pub(crate) struct Mark {
 impl Mark {
     /// Whether that one was written by the same cluster, later.
     pub(crate) fn is_before(&self, other: &Self) -> bool {
-        self.cluster == other.cluster && self.moment < other.moment
+        self.cluster == other.cluster && !self.is_twin_of(other) && self.moment < other.moment
+    }
+
+    /// Whether that one was written by another branch of the same cluster and lineage: neither is
+    /// the later one.
+    pub(crate) fn is_twin_of(&self, other: &Self) -> bool {
+        let whose = |mark: &Self| (mark.cluster.clone(), mark.moment.0);
+        let differ = self.branch.zip(other.branch).is_some_and(|(one, other)| one != other);
+        whose(self) == whose(other) && differ
     }
 
     /// As a record says it.
     pub(crate) fn record(&self, domain: &str, ttl: u32) -> RecordSet {
         let (lineage, view, term) = self.moment;
-        let value =
-            format!("\"cluster={} lineage={lineage} view={view} term={term}\"", self.cluster);
+        let branch = self.branch.map(|branch| format!(" branch={branch:016x}"));
+        let value = format!(
+            "\"cluster={} lineage={lineage}{} view={view} term={term}\"",
+            self.cluster,
+            branch.unwrap_or_default()
+        );
         RecordSet::new(mark_name(domain), "TXT", ttl, vec![value])
     }
 
@@ -117,7 +132,8 @@ impl Mark {
         };
         let number = |name| part(name)?.parse().ok();
         let moment = (number("lineage")?, number("view")?, number("term")?);
-        Some(Self { cluster: part("cluster")?.into(), moment })
+        let branch = part("branch").and_then(|branch| u64::from_str_radix(branch, 16).ok());
+        Some(Self { cluster: part("cluster")?.into(), branch, moment })
     }
 }
 
@@ -167,24 +183,29 @@ pub(crate) fn changes(
             return Err(InTheWay { name: set.name.clone(), kind: set.kind.clone() });
         }
     }
+    // What others may change at the same time is deleted as it was read and created anew, so that
+    // all is refused where they have: the mark, and texts.
+    let is_mark = |set: &RecordSet| set.name == mark_name(domain);
+    let is_exchanged = |set: &RecordSet| is_mark(set) || set.kind == "TXT";
+    let is_right = |new: &RecordSet| {
+        ours.iter().any(|old| old.is(new) && old.plain && old.says_the_same_as(new))
+    };
+    let is_gone = |old: &RecordSet| old.plain && !wanted.iter().any(|new| new.is(old));
+    if wanted.iter().all(is_right) && !ours.iter().any(|old| is_gone(old)) {
+        return Ok(Vec::new());
+    }
     let mut changes = Vec::new();
-    for old in &ours {
+    for old in ours.iter().filter(|old| old.plain) {
         let new = wanted.iter().find(|new| new.is(old));
-        let is_mark = old.name == mark_name(domain);
-        match new {
-            Some(new) if new.says_the_same_as(old) => {}
-            Some(_) if !is_mark => {}
-            // One without anything to it but values is all that can be deleted by them.
-            _ if old.plain => changes.push(Change::Delete((*old).clone())),
-            _ => {}
+        let stays = new.is_some_and(|new| new.says_the_same_as(old) || !is_exchanged(new));
+        // The mark is exchanged in each batch, for the same one if need be.
+        if !stays || new.is_some() && is_mark(old) {
+            changes.push(Change::Delete((*old).clone()));
         }
     }
-    for new in wanted {
-        match ours.iter().find(|old| old.is(&new)) {
-            Some(old) if old.says_the_same_as(&new) => {}
-            _ if new.name == mark_name(domain) => changes.push(Change::Create(new)),
-            _ => changes.push(Change::Upsert(new)),
-        }
+    for new in wanted.iter().filter(|new| is_mark(new) || !is_right(new)) {
+        let make = if is_exchanged(new) { Change::Create } else { Change::Upsert };
+        changes.push(make(new.clone()));
     }
     Ok(changes)
 }

@@ -25,7 +25,8 @@ impl Wanted {
     ) -> Option<Self> {
         let zone = Zone::new(view, Some(leader), &[], domain, ttl)?;
         let moment = (view.lineage, view.number, term);
-        let mark = Mark { cluster: view.cluster.to_string(), moment };
+        let branch = Some(view.branch.number);
+        let mark = Mark { cluster: view.cluster.to_string(), branch, moment };
         let mut sets: Vec<RecordSet> = Vec::new();
         let targets = zone.all_of(&service_name(domain)).iter().filter_map(|r| r.data.target());
         let targets: Vec<&str> = targets.collect();

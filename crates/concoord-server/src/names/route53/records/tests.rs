@@ -8,7 +8,7 @@ fn set(name: &str, kind: &str, values: &[&str]) -> RecordSet {
 }
 
 fn mark(view: u64) -> RecordSet {
-    Mark { cluster: "c0ffee".into(), moment: (0, view, 2) }.record(DOMAIN, 5)
+    Mark { cluster: "c0ffee".into(), branch: Some(7), moment: (0, view, 2) }.record(DOMAIN, 5)
 }
 
 fn wanted() -> Vec<RecordSet> {
@@ -39,7 +39,13 @@ fn what_is_right_is_left_alone() {
     there.push(set("", "NS", &["ns-1.awsdns-1.com."]));
     assert_eq!(steps(&there), [""; 0]);
     there[0].ttl = Some(600);
-    assert_eq!(steps(&there), ["UPSERT counterdomain.com A"]);
+    // By one who is refused if another leader has written since.
+    let expected = [
+        "DELETE _concoord.counterdomain.com TXT",
+        "UPSERT counterdomain.com A",
+        "CREATE _concoord.counterdomain.com TXT",
+    ];
+    assert_eq!(steps(&there), expected);
 }
 
 #[test]
@@ -49,7 +55,12 @@ fn what_is_stale_goes_in_the_same_batch() {
     there.push(set("192-0-2-9.ipaddr", "A", &["192.0.2.9"]));
     // No name below that one.
     there.push(set("xipaddr", "A", &["192.0.2.9"]));
-    let expected = ["DELETE counterdomain.com AAAA", "DELETE 192-0-2-9.ipaddr.counterdomain.com A"];
+    let expected = [
+        "DELETE _concoord.counterdomain.com TXT",
+        "DELETE counterdomain.com AAAA",
+        "DELETE 192-0-2-9.ipaddr.counterdomain.com A",
+        "CREATE _concoord.counterdomain.com TXT",
+    ];
     assert_eq!(steps(&there), expected);
 }
 
@@ -70,6 +81,12 @@ fn marks_are_read_as_they_are_written_and_later_ones_are_known() {
     assert!(read(8).is_before(&Mark { moment: (1, 3, 2), ..read(8) }));
     assert!(read(8).is_before(&Mark { moment: (0, 8, 3), ..read(8) }));
     assert!(!read(7).is_before(&Mark { cluster: "other".into(), ..read(8) }));
+    let twin = Mark { branch: Some(8), ..read(8) };
+    assert!(read(7).is_twin_of(&twin) && !read(7).is_before(&twin) && !twin.is_before(&read(9)));
+    assert!(read(7).is_before(&Mark { moment: (1, 1, 1), ..twin }), "a later lineage is one");
+    let earlier = Mark { branch: None, ..read(8) };
+    assert_eq!(Mark::among(&[earlier.record(DOMAIN, 5)], DOMAIN), Some(earlier.clone()));
+    assert!(read(7).is_before(&earlier) && earlier.is_before(&read(9)), "it did not say which");
     for value in
         ["", "\"\"", "\"cluster=a lineage=0 view=x term=2\"", "\"cluster=a view=1 term=2\""]
     {
@@ -82,15 +99,17 @@ fn texts_of_others_stay() {
     let theirs = "\"v=spf1 -all\"";
     let there = [set("", "TXT", &[theirs, "\"REPLICA 192.0.2.9:14000\""])];
     let all = changes(DOMAIN, &wanted(), &there).unwrap();
-    let text = all.iter().find(|change| change.set().kind == "TXT").unwrap();
+    // Refused if somebody adds one meanwhile.
+    assert_eq!(all[0], Change::Delete(there[0].clone()));
+    let text = all.iter().find(|change| matches!(change, Change::Create(_))).unwrap();
     assert_eq!(text.set().values, [&wanted()[1].values[0], theirs]);
     // And are what remains in the end.
     let mut there = wanted();
     there[1].values.push(theirs.into());
     let all = changes(DOMAIN, &[], &there).unwrap();
     let deleted = |change: &Change| matches!(change, Change::Delete(_));
-    assert_eq!(all.iter().filter(|change| deleted(change)).count(), 4);
-    assert_eq!(all.last().unwrap(), &Change::Upsert(set("", "TXT", &[theirs])));
+    assert_eq!(all.iter().filter(|change| deleted(change)).count(), 5);
+    assert_eq!(all.last().unwrap(), &Change::Create(set("", "TXT", &[theirs])));
     assert!(changes(DOMAIN, &[], &wanted()).unwrap().iter().all(deleted));
 }
 
