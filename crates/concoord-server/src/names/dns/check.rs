@@ -71,9 +71,10 @@ impl Servers {
 
     fn resolve(&self, name: &str, kind: u16) -> Result<Vec<Record>, String> {
         let reply = ask(self.resolver, name, kind, true, self.patience);
+        let reply = reply.map_err(|error| error.to_string()).and_then(Reply::known);
         let reply = reply.map_err(|error| {
             format!(
-                "the resolver {} does not answer ({error}): name one with --resolver",
+                "the resolver {} does not answer for {name} ({error}): name one with --resolver",
                 self.resolver
             )
         })?;
@@ -110,7 +111,7 @@ impl Servers {
     fn delegation(&self, domain: &str, parent: &str, ips: &[IpAddr]) -> Result<Reply, String> {
         let mut failures = Vec::new();
         for ip in ips.iter().take(2 * PARENTS_MAX) {
-            match self.ask(*ip, domain, NS) {
+            match self.ask(*ip, domain, NS).and_then(Reply::known) {
                 Ok(reply) => return Ok(reply),
                 Err(why) => failures.push(format!("{ip}: {why}")),
             }

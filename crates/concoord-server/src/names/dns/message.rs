@@ -428,8 +428,8 @@ impl Writer {
 /// What another server answered.
 #[derive(Debug)]
 pub(crate) struct Reply {
-    /// Whether that server has nothing to say of such names.
-    pub(crate) refused: bool,
+    /// How the query ended (RFC 1035, section 4.1.1).
+    pub(crate) code: u8,
     /// Whether that server answers for the domain itself.
     pub(crate) authoritative: bool,
     /// Whether there is more than fitted.
@@ -459,8 +459,25 @@ impl Reply {
             }
         }
         let (authoritative, truncated) = (high & 0x04 != 0, high & 0x02 != 0);
-        let refused = low & 0x0F == Code::Refused as u8;
-        Some(Self { refused, authoritative, truncated, sections })
+        Some(Self { code: low & 0x0F, authoritative, truncated, sections })
+    }
+
+    /// Whether that server has nothing to say of such names.
+    pub(crate) const fn is_refused(&self) -> bool {
+        self.code == Code::Refused as u8
+    }
+
+    /// Itself, where that server says yes or no.
+    ///
+    /// # Errors
+    /// What it says instead.
+    pub(crate) fn known(self) -> Result<Self, String> {
+        match self.code {
+            code if code == Code::Ok as u8 || code == Code::NoName as u8 => Ok(self),
+            code if code == Code::Failed as u8 => Err("it answers SERVFAIL".into()),
+            _ if self.is_refused() => Err("it answers REFUSED".into()),
+            code => Err(format!("it answers with error {code}")),
+        }
     }
 }
 

@@ -90,6 +90,12 @@ impl DnsSockets {
             return Ok(sockets);
         }
         let mut sockets = Self::default();
+        if ips.iter().any(IpAddr::is_unspecified) {
+            tracing::warn!(
+                "where this host has several addresses, answers to queries by UDP may come from \
+                 another one than was asked, and are dropped then: name each by --dns-addr"
+            );
+        }
         for ip in ips {
             sockets.bind(SocketAddr::new(*ip, port), domain)?;
         }
@@ -171,7 +177,7 @@ fn is_served(mut address: SocketAddr, domain: &str) -> bool {
             return true;
         }
         // One that has just been started may have no view to answer from yet.
-        if reply.refused || Instant::now() > until {
+        if reply.is_refused() || Instant::now() > until {
             return false;
         }
         thread::sleep(PAUSE);

@@ -11,7 +11,7 @@ use hyper::{Method, Uri};
 use roxmltree::Node;
 
 use super::credentials::{find, variable};
-use super::http::{HttpError, Reply, send};
+use super::http::{HttpError, Reply, place_of, send};
 use super::problem::{Problem, problem};
 use super::records::{Change, RecordSet, mark_name, service_name, targets_name};
 use super::sign::{Scope, Unsigned, query, sign};
@@ -247,7 +247,7 @@ impl Api {
         let text = format!("{}{path}?{}", self.endpoint, query(pairs));
         let url: Uri =
             text.trim_end_matches('?').parse().map_err(|_| HttpError::Url(text.clone()))?;
-        let host = url.authority().map(ToString::to_string).unwrap_or_default();
+        let host = url.authority().map(place_of).unwrap_or_default();
         let body = Bytes::from(body);
         let unsigned = Unsigned {
             method: method.as_str(),

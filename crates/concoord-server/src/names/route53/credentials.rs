@@ -16,7 +16,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::file::{KeyFile, Sections, read};
-use super::http::{HttpError, send};
+use super::http::{HttpError, send, without_user};
+use super::problem::quoted;
 use super::sign::{Credentials, query};
 use super::xml::text_of;
 
@@ -146,6 +147,7 @@ async fn from_web_identity(region: &str) -> Found {
         }
         _ => {
             let why = part("Message").unwrap_or_else(|| reply.status.to_string());
+            let why = quoted(&why);
             Err(unusable("STS", format!("it does not take the token in {file} for {role}: {why}")))
         }
     }
@@ -177,7 +179,7 @@ async fn from_profile() -> Found {
         }
     }
     if let Some(command) = get("credential_process") {
-        return from_process(command).await.map(Some);
+        return from_process(&name, command).await.map(Some);
     }
     let takes_more = ["role_arn", "sso_session", "sso_start_url", "login_session"];
     if takes_more.iter().any(|setting| get(setting).is_some()) {
@@ -195,8 +197,9 @@ async fn from_profile() -> Found {
 }
 
 /// A program that prints keys as JSON.
-async fn from_process(command: &str) -> Result<Credentials, CredentialsError> {
-    let place = format!("credential_process, {command}");
+async fn from_process(profile: &str, command: &str) -> Result<Credentials, CredentialsError> {
+    // Not the command: secrets may be among its arguments, and anybody reads what is wrong.
+    let place = format!("credential_process of the AWS profile {profile}");
     let running = Command::new("sh")
         .arg("-c")
         .arg(command)
@@ -289,7 +292,7 @@ fn keys(json: &[u8], token: &str) -> Option<Credentials> {
 }
 
 fn url(text: &str) -> Result<Uri, CredentialsError> {
-    text.parse().map_err(|error| unusable(text, error))
+    text.parse().map_err(|error| unusable(without_user(text), error))
 }
 
 /// A variable of the environment that is not empty.

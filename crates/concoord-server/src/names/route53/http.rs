@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -69,7 +70,7 @@ pub(crate) async fn send(
     body: Bytes,
     limit: Duration,
 ) -> Result<Reply, HttpError> {
-    let place = url.authority().map(ToString::to_string).unwrap_or_default();
+    let place = url.authority().map(place_of).unwrap_or_default();
     match timeout(limit, exchange(method, url, headers, body)).await {
         Ok(reply) => reply,
         Err(_) => Err(HttpError::Late(place, limit)),
@@ -82,12 +83,12 @@ async fn exchange(
     headers: &[(&str, String)],
     body: Bytes,
 ) -> Result<Reply, HttpError> {
-    let request =
-        request(method, url, headers, body).ok_or_else(|| HttpError::Url(url.to_string()))?;
+    let request = request(method, url, headers, body)
+        .ok_or_else(|| HttpError::Url(without_user(&url.to_string())))?;
     let (Some(host), Some(authority)) = (url.host(), url.authority()) else {
-        return Err(HttpError::Url(url.to_string()));
+        return Err(HttpError::Url(without_user(&url.to_string())));
     };
-    let place = authority.to_string();
+    let place = place_of(authority);
     // An IPv6 address stands in brackets.
     let host = host.trim_matches(['[', ']']);
     let secure = url.scheme_str() == Some("https");
@@ -98,11 +99,26 @@ async fn exchange(
     if !secure {
         return converse(stream, request, &place).await;
     }
-    let name =
-        ServerName::try_from(host.to_owned()).map_err(|_| HttpError::Url(url.to_string()))?;
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| HttpError::Url(without_user(&url.to_string())))?;
     let shaking = timeout(CONNECT_TIMEOUT, connector()?.connect(name, stream));
     let stream = shaking.await.map_err(|late| connect(late.into()))?.map_err(connect)?;
     converse(stream, request, &place).await
+}
+
+/// Host and port, without who asks: a password may stand there.
+pub(crate) fn place_of(authority: &Authority) -> String {
+    let whole = authority.as_str();
+    whole.rsplit_once('@').map_or(whole, |(_, place)| place).to_owned()
+}
+
+/// The same URL, without who asks.
+pub(crate) fn without_user(url: &str) -> String {
+    let (start, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    [start, place, path].concat()
 }
 
 fn request(
@@ -112,7 +128,7 @@ fn request(
     body: Bytes,
 ) -> Option<Request<Full<Bytes>>> {
     let mut all = HeaderMap::new();
-    all.insert(HOST, HeaderValue::from_str(url.authority()?.as_str()).ok()?);
+    all.insert(HOST, HeaderValue::from_str(&place_of(url.authority()?)).ok()?);
     all.insert(CONNECTION, HeaderValue::from_static("close"));
     for (name, value) in headers {
         let mut value = HeaderValue::from_str(value).ok()?;
@@ -180,4 +196,22 @@ fn roots() -> Result<RootCertStore, HttpError> {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     if roots.is_empty() { Err(HttpError::NoRoots) } else { Ok(roots) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_not_repeated() {
+        for (url, said) in [
+            ("https://user:secret@host:1/a@b?c", "https://host:1/a@b?c"),
+            ("https://us@er:secret@host", "https://host"),
+            ("user:secret@host", "host"),
+            ("http://host/", "http://host/"),
+        ] {
+            assert_eq!(without_user(url), said);
+        }
+        assert_eq!(place_of(&Authority::from_static("user:secret@host:1")), "host:1");
+    }
 }

@@ -102,14 +102,17 @@ impl Problem {
     }
 }
 
+/// What AWS says, to be quoted within a sentence.
+pub(crate) fn quoted(said: &str) -> String {
+    said.trim().chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
 /// What a reply that is none of success means.
 pub(crate) fn problem(reply: &Reply) -> Problem {
     let code = text_of(&reply.body, "Code");
     let message = text_of(&reply.body, "Message").or_else(|| code.clone());
     let message = message.unwrap_or_else(|| reply.status.to_string());
-    // What AWS says is quoted within a sentence.
-    let mut message: String = message.trim().chars().take(300).collect();
-    message.retain(|c| !c.is_control());
+    let message = quoted(&message);
     match code.as_deref().unwrap_or_default() {
         "Throttling"
         | "ThrottlingException"

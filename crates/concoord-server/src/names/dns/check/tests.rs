@@ -132,6 +132,35 @@ fn servers_that_do_not_agree_are_told() {
     assert!(problems.len() == 1 && problems[0].contains("do not agree"), "{problems:?}");
 }
 
+/// What gives nothing but that code.
+fn coded(code: Code) -> impl Fn(&[u8]) -> Option<Vec<u8>> + Send {
+    move |packet| Some(Writer::new(&Query::read(packet)?, code, 1232).finish())
+}
+
+#[test]
+fn a_parent_that_gives_no_answer_is_not_one_that_does_not_delegate() {
+    let delegation = vec![ns(DOMAIN, &ns_of(1)), a(&ns_of(1), 54)];
+    let port = serve(51, 0, coded(Code::Refused));
+    serve(52, port, table(delegation));
+    own(54, port, zone(&[54], 0));
+    let known = |parents: &[u8]| {
+        let mut records = vec![ns("com", "a.gtld")];
+        records.extend(parents.iter().map(|last| a("a.gtld", *last)));
+        table(records)
+    };
+    let servers = |resolver: u16| {
+        let resolver = SocketAddr::new(ip(50), resolver);
+        Servers { resolver, port, patience: Duration::from_secs(2) }
+    };
+    // The next one is asked.
+    let checked = check(DOMAIN, &servers(serve(50, 0, known(&[51, 52])))).unwrap();
+    assert_eq!(checked.problems, Vec::<String>::new());
+    let why = check(DOMAIN, &servers(serve(50, 0, known(&[51])))).unwrap_err();
+    assert!(why.contains("127.53.53.51: it answers REFUSED"), "{why}");
+    let why = check(DOMAIN, &servers(serve(50, 0, coded(Code::Failed)))).unwrap_err();
+    assert!(why.contains("does not answer for com (it answers SERVFAIL)"), "{why}");
+}
+
 #[test]
 fn a_domain_that_nobody_delegates_is_told() {
     let servers = world(40, vec![]);
