@@ -8,6 +8,7 @@
 //! is sent, and every unanswered one is sent again over each new connection. A connection
 //! carries at most one session, so that a late reply is never taken for another call's.
 
+mod answers;
 mod calls;
 
 use std::collections::VecDeque;
@@ -15,13 +16,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use concoord_core::call::{Outcome, Refusal, SessionId};
+use concoord_core::call::{Outcome, SessionId};
 use concoord_core::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, KEEP_ALIVE, SESSION_TIMEOUT};
 use concoord_core::object::Interface;
 use concoord_core::view::ClusterId;
 use concoord_core::wire::{
-    Answer, ClientHello, Hello, PREAMBLE, Request, Status, Welcome, read_message, take_frame,
-    write_frame,
+    ClientHello, Hello, PREAMBLE, Request, Status, read_message, take_frame, write_frame,
 };
 
 use self::calls::Calls;
@@ -534,160 +534,6 @@ impl Session {
         write_frame(&request, &mut self.output);
     }
 
-    fn welcome(&mut self, now: Duration, welcome: Welcome) {
-        let Link::Greeting { address, .. } = self.link else { return };
-        match welcome {
-            Welcome::Client { cluster, replica, leader, members, class, session_timeout_ms } => {
-                if self.id.is_some() && self.cluster != Some(cluster) {
-                    return self.refused(now, address, "it belongs to another cluster".into());
-                }
-                self.cluster = Some(cluster);
-                self.default_class = class;
-                self.timeout = Duration::from_millis(session_timeout_ms.max(1));
-                let leader = leader.filter(|leader| *leader != replica);
-                if self.route.welcomed(address, leader, members) {
-                    self.hang_up(now);
-                } else {
-                    self.go_on(now, address, replica, leader);
-                }
-            }
-            Welcome::Peer { .. } | Welcome::Removed(_) => {
-                self.lost(now, "it takes us for a replica".into());
-            }
-            Welcome::NotYet(why) => {
-                self.route.not_yet(address, why);
-                self.hang_up(now);
-                self.judge_round();
-            }
-            Welcome::Refused(why) => self.refused(now, address, why),
-        }
-    }
-
-    /// The link is up: whatever has no answer is asked (again).
-    fn go_on(
-        &mut self,
-        now: Duration,
-        address: SocketAddr,
-        replica: SocketAddr,
-        leader: Option<SocketAddr>,
-    ) {
-        self.foreign = false;
-        self.link = Link::Up(Up {
-            address,
-            replica,
-            leader,
-            since: now,
-            opening: None,
-            asked_alive_at: None,
-            proving: false,
-            greeted_at: None,
-            quiet: QUIET,
-            asked_at: None,
-            said_at: now,
-            stuck_at: None,
-        });
-        let ready = |(_, question): &(Ticket, Question)| *question == Question::Ready;
-        for (ticket, _) in self.questions.extract_if(.., |question| ready(question)) {
-            self.done.push_back((ticket, Ok(Reply::Ready)));
-        }
-        for (_, question) in self.questions.clone() {
-            self.send_question(now, question);
-        }
-        self.calls.begin_again(now, &mut self.output);
-        if self.calls.are_owed() {
-            self.said(now);
-        }
-        self.flush(now);
-    }
-
-    fn answer(&mut self, now: Duration, answer: Answer) {
-        let Link::Up(up) = &mut self.link else { return };
-        up.greeted_at = None;
-        match answer {
-            Answer::Opened(id) if up.opening.is_some() => {
-                let at = up.opening.take();
-                self.id = Some(id);
-                self.proven(now, at);
-            }
-            Answer::NotOpened(refusal) if up.opening.is_some() => {
-                up.opening = None;
-                let error = Error::Refusal(refusal);
-                for ticket in self.calls.take_queued() {
-                    self.done.push_back((ticket, Err(error.clone())));
-                }
-            }
-            Answer::Reply { sequence: _, outcome: Outcome::Refused(Refusal::SessionExpired) } => {
-                self.expired(now);
-            }
-            Answer::Reply { sequence, outcome } => {
-                let at = self.calls.sent_at(sequence);
-                if let Some((ticket, given)) = self.calls.end(sequence, &outcome) {
-                    self.done.push_back((ticket, Ok(Reply::Outcome(outcome, given))));
-                }
-                up.quiet = QUIET;
-                self.route.settled();
-                self.proven(now, at);
-            }
-            Answer::Alive(id) if self.id == Some(id) => {
-                let at = up.asked_alive_at.take();
-                self.proven(now, at);
-            }
-            Answer::Expired(id) if self.id == Some(id) => self.expired(now),
-            Answer::Interface(interface) => {
-                self.reply_to(Question::Interface, &Reply::Interface(interface));
-            }
-            Answer::NoInterface(refusal) => self.refuse_questions(&Error::Refusal(refusal)),
-            Answer::Status(status) => self.reply_to(Question::Status, &Reply::Status(status)),
-            Answer::Waiting(why) => {
-                up.stuck_at.get_or_insert(now);
-                self.waiting = Some(why);
-            }
-            Answer::Leader(leader) => {
-                let (address, replica) = (up.address, up.replica);
-                up.leader = None;
-                if leader != replica && self.route.told_leader(leader, address) {
-                    self.hang_up(now);
-                }
-            }
-            Answer::Parked { sequence } => {
-                let at = self.calls.sent_at(sequence);
-                self.calls.park(sequence);
-                up.quiet = QUIET;
-                self.route.settled();
-                self.proven(now, at);
-            }
-            // Answers to what was asked in another life of this session.
-            Answer::Opened(_)
-            | Answer::NotOpened(_)
-            | Answer::Alive(_)
-            | Answer::Expired(_)
-            | Answer::Closed(_)
-            // To operators, and those who ask for backups: they have no session.
-            | Answer::Ordered(_)
-            | Answer::Backup(..)
-            | Answer::Part(_)
-            | Answer::NoBackup(_) => {}
-        }
-        let questions = !self.questions.is_empty() || self.calls.are_owed();
-        if let Link::Up(up) = &mut self.link {
-            up.asked_at = (questions || up.opening.is_some() || up.proving).then_some(now);
-        }
-    }
-
-    fn refuse_questions(&mut self, error: &Error) {
-        let same = |(_, asked): &mut (Ticket, Question)| *asked == Question::Interface;
-        for (ticket, _) in self.questions.extract_if(.., same) {
-            self.done.push_back((ticket, Err(error.clone())));
-        }
-    }
-
-    fn reply_to(&mut self, question: Question, reply: &Reply) {
-        let same = |(_, asked): &mut (Ticket, Question)| *asked == question;
-        for (ticket, _) in self.questions.extract_if(.., same) {
-            self.done.push_back((ticket, Ok(reply.clone())));
-        }
-    }
-
     /// The cluster has answered for the session what was sent then.
     fn proven(&mut self, now: Duration, at: Option<Duration>) {
         self.proven_at = self.proven_at.max(at.unwrap_or_default());
@@ -742,34 +588,6 @@ impl Session {
         if let Link::Up(up) = &mut self.link {
             up.owes(now);
             write_frame(&request, &mut self.output);
-        }
-    }
-
-    /// The replica will not have us. With a session that is no verdict yet: the session's own
-    /// cluster may be at another address.
-    fn refused(&mut self, now: Duration, address: SocketAddr, why: String) {
-        if self.id.is_some() {
-            self.foreign = true;
-            return self.lost(now, why);
-        }
-        self.fail_unsent(&Error::Refused(format!("the replica at {address} refuses: {why}")));
-        self.hang_up(now);
-    }
-
-    /// After a round in which nobody but strangers answered, the session's cluster is no more.
-    fn judge_round(&mut self) {
-        if self.foreign && self.route.is_round_over() {
-            self.foreign = false;
-            self.lose_session();
-        }
-    }
-
-    /// The session is gone; another one needs a connection of its own.
-    fn expired(&mut self, now: Duration) {
-        self.lose_session();
-        if let Link::Up(up) = &self.link {
-            self.route.again(up.address);
-            self.hang_up(now);
         }
     }
 

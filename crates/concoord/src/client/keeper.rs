@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::{Inbox, SLICE, Shared, Socket, State, read_once};
+use super::shared::{Inbox, SLICE, Shared, Socket, State, read_once};
 use crate::bootstrap::Bootstrap;
 use crate::error::why_unconnected;
 use crate::names;

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Client, Shared, State};
+use super::Client;
+use super::shared::{Shared, State};
 use crate::session::{Reply, Session, Ticket};
 use crate::{Arguments, Error, Manner, Value, reply};
 

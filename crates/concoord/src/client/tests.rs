@@ -1,9 +1,11 @@
 //! Against a scripted replica, over loopback.
 
 use std::cell::Cell;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc;
-use std::thread::scope;
+use std::thread::{self, scope};
+use std::time::Instant;
 
 use concoord_core::call::{Call, Outcome, Refusal};
 use concoord_core::limits::ARGUMENT_BYTES_MAX;
