@@ -5,38 +5,37 @@ mod backup;
 mod calls;
 mod deaths;
 mod disk;
+mod event;
 mod members;
 mod orders;
 mod peers;
 mod settling;
+mod status;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use self::backup::Backups;
 use self::calls::Clients;
 use self::deaths::Proofs;
 use self::disk::{Disk, written};
+pub use self::event::{Action, Config, Contact, Event, WorkerAction};
 use self::members::Watch;
 use self::orders::Orders;
 use self::settling::Settling;
 use self::witness::Witness;
-use crate::call::ConnectionId;
 use crate::consensus::{
     Consensus, Cut, Decided, GENESIS, Progress, Random, Recovery, Replayed, Timing,
 };
-use crate::durable::{Persist, Recovered, Snapshot};
+use crate::durable::{Recovered, Snapshot};
 use crate::log::{Command, Times, in_parts, unpack};
 pub use crate::machine::Hosting;
 use crate::machine::{Effect, Frozen, Machine};
 use crate::planted;
-use crate::snapshot::About;
-use crate::view::{Branch, Cause, ClusterId, Member, Process, ReplicaId, Role, Standing, View};
-use crate::wire::{Answer, Done, HostedCall, PeerMessage, Purpose, Request, Status, Welcome};
+use crate::view::{Branch, Cause, ClusterId, Member, ReplicaId, Standing, View};
+use crate::wire::{Answer, Done, HostedCall, PeerMessage};
 
 /// How long calls gather while a durable leader has an entry undecided: longer than disks of one
 /// room take, and little beside the way to another continent, which they need not wait for.
@@ -47,173 +46,6 @@ const WAKE_AGAIN: Duration = Duration::from_secs(1);
 
 /// How much of the objects' time a change of leaders may cost, milliseconds.
 const CLOCK_KEPT_MS: u64 = 10_000;
-
-/// What a replica is started with.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Itself; the id is new in each life.
-    pub member: Member,
-    /// Replicas of the cluster to join; empty to start one.
-    pub bootstrap: Vec<SocketAddr>,
-    /// The state that the cluster starts with, if it is to start with one.
-    pub restore: Option<Snapshot>,
-    /// See [`PeerHello::runtime`](crate::wire::PeerHello::runtime).
-    pub runtime: String,
-    /// What all randomness of this replica comes from.
-    pub seed: u64,
-    /// How long a tick is: how often [`Event::Tick`] comes.
-    pub tick: Duration,
-    /// Silence of the leader after which an election may start; also how long a leader goes on
-    /// without hearing from a quorum.
-    pub election_timeout: Duration,
-    /// How often a leader greets its followers when there is nothing else to say.
-    pub heartbeat: Duration,
-    /// Silence after which a session is expired.
-    pub session_timeout: Duration,
-    /// Silence after which a member is removed, where the rest keeps a quorum.
-    pub dead_timeout: Duration,
-    /// Bytes of log after which a durable replica writes its state down anew.
-    pub snapshot_bytes: usize,
-    /// How long the disk may take for what it is asked, before a leader hands on to one whose
-    /// disk is quicker.
-    pub disk_timeout: Duration,
-    /// Whether a member is proven to be gone by its host, when that refuses connections to it.
-    pub refused_is_dead: bool,
-    /// Whether [`Action::Fence`] can be done.
-    pub fences: bool,
-    /// How long a bootstrap waits to be greeted by a cluster that it once belonged to, before it
-    /// starts one.
-    pub greeting: Duration,
-}
-
-/// What reaches a replica.
-#[derive(Debug)]
-pub enum Event {
-    /// Another tick has passed.
-    Tick,
-    /// A client asks.
-    Request(ConnectionId, Request),
-    /// A client's connection is gone.
-    Disconnected(ConnectionId),
-    /// A peer speaks.
-    Message(ReplicaId, PeerMessage),
-    /// The stream to that peer is open: what is sent now will arrive, in order.
-    PeerReached(ReplicaId),
-    /// A stream to or from that peer broke. A hint, nothing more.
-    PeerLost(ReplicaId),
-    /// A process of which [`Action::Watch`] said that it is that peer's is gone: proven.
-    PeerDead(ReplicaId, Process),
-    /// Nobody answered at that address; where the flag is set, its host said that nobody listens
-    /// there.
-    Unreached(SocketAddr, bool),
-    /// The [`Action::Fence`] of that number is over, well or not.
-    Fenced(u64, Result<(), String>),
-    /// Sending the snapshot in that message to that peer is over, well or not.
-    SnapshotSent(ReplicaId, bool),
-    /// A replica at that address, reached with [`Purpose::Stream`] or [`Purpose::Greet`],
-    /// answered our hello.
-    Welcomed(SocketAddr, Welcome),
-    /// The names that this replica was given to ask for a cluster stand for these addresses now.
-    Found(Vec<SocketAddr>),
-    /// The worker has done these calls; the next of its timers is due then, by the clock.
-    Done(Vec<Done>, Option<u64>),
-    /// The worker died of this call, or did not come back from it, and did so again when it was
-    /// tried once more.
-    HostFailed(u64),
-    /// The worker's state at that number, or why there is none.
-    Snapshot(u64, Result<Bytes, String>),
-    /// The worker's state holds sets, so that a snapshot of it (at that number, if one was asked
-    /// for) is of use only where the log has all replicas settle.
-    Unsettled(u64),
-    /// The worker has taken the state in, or could not.
-    Restored(Result<(), String>),
-    /// What [`Action::Persist`] asked for up to that number is safe.
-    Persisted(u64),
-    /// The snapshot of [`Action::Save`] at that index is safe, or why it can't be.
-    Saved(u64, Result<(), String>),
-    /// This replica is told to stop: it leaves the view, then says [`Action::Stop`].
-    Leave,
-}
-
-/// What a replica wants done, in the order given. [`Action::Persist`] and [`Action::Save`] keep their
-/// order among themselves, and may be done after the others of their turn: what must not be sent before
-/// something is safe comes out only after [`Event::Persisted`].
-#[derive(Debug)]
-pub enum Action {
-    /// Tell a client; if its connection is gone, nobody.
-    Answer(ConnectionId, Answer),
-    /// Close the connection of a client that goes beyond its limits.
-    Disconnect(ConnectionId),
-    /// Make this safe, whatever becomes of this process; answered by [`Event::Persisted`]. Only
-    /// of a replica that is [durable](crate::view::Member::durable).
-    Persist(Persist),
-    /// Keep this snapshot; answered by [`Event::Saved`]. What was written and it stands for may
-    /// then be deleted. Others may be asked to be persisted meanwhile.
-    Save(Snapshot),
-    /// That is a process of that peer, as it says: watch it, if that is possible here, and tell
-    /// of its end by [`Event::PeerDead`].
-    Watch(ReplicaId, Process),
-    /// Make sure that this peer does nothing any more, by whatever means the operator gave;
-    /// answered by [`Event::Fenced`] with that number.
-    Fence(u64, Member),
-    /// Send to a peer; it may be lost. Messages to one peer stay in order. A message that holds
-    /// a snapshot ([`crate::consensus::Envelope::take_snapshot`]) travels on a connection of its
-    /// own and is answered by [`Event::SnapshotSent`].
-    Send(ReplicaId, PeerMessage),
-    /// Close the streams that come from that peer, after what was sent to it before: it is no
-    /// member any more, and learns so when it dials again.
-    HangUp(ReplicaId),
-    /// Have the worker do this.
-    Worker(WorkerAction),
-    /// [`Replica::contacts`] has changed.
-    Contacts,
-    /// Send that client the backup that it asked for.
-    Backup(ConnectionId, About, Snapshot),
-    /// The view has changed.
-    View(View),
-    /// From now on calls are served: the replica is a voter of a cluster with a leader.
-    Serving,
-    /// Something that an operator should know.
-    Note(tracing::Level, String),
-    /// Start this replica anew, as another incarnation that joins through these addresses: what
-    /// it holds is of no use. All connections of clients are closed. The reason is a sentence
-    /// for people.
-    Restart(Vec<SocketAddr>, String),
-    /// There is nothing left to do here; the reason is a sentence for people. `Ok` where the
-    /// replica was told to, `Err` where it can't go on.
-    Stop(Result<String, String>),
-}
-
-/// What the worker is asked for; [`crate::wire::ToWorker`] says what each means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "as ToWorker's")]
-pub enum WorkerAction {
-    Apply {
-        index: u64,
-        time_ms: u64,
-        clock_ms: u64,
-        calls: Vec<HostedCall>,
-    },
-    Read(Vec<HostedCall>),
-    Snapshot(u64),
-    Settle(u64),
-    Restore(Bytes),
-    /// Do without the call of that number: all replicas skip it. A worker that is stuck at it, or
-    /// has run it, starts again from the last state and leaves it out. Its
-    /// [`Event::Done`] says [`Refusal::ObjectCrashed`](crate::call::Refusal::ObjectCrashed).
-    Skip(u64),
-}
-
-/// Someone to keep a connection to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Contact {
-    /// Where.
-    pub address: SocketAddr,
-    /// Who, where it is known; `None` for a bootstrap or a lost address.
-    pub id: Option<ReplicaId>,
-    /// What for.
-    pub purpose: Purpose,
-}
 
 /// How far this replica has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -786,107 +618,6 @@ impl Replica {
     fn hear_all(&mut self) {
         self.watch.new_leader(self.now);
         self.clients.hear_all(self.machine.state.sessions.ids(), self.now);
-    }
-
-    /// Why calls would not be answered now; `None` if they would.
-    fn not_ready(&self) -> Option<String> {
-        match self.phase {
-            Phase::Greeting { .. } => return Some("the replica is starting".into()),
-            Phase::Joining => return Some("the replica is joining its cluster".into()),
-            Phase::Over => return Some("the replica is stopping".into()),
-            Phase::Member | Phase::Leaving => {}
-        }
-        let view = &self.machine.state.view;
-        let me = &self.config.member;
-        match view.role(me.id) {
-            Some(Role::Voter) => {}
-            Some(Role::Learner) if me.learner => {}
-            Some(Role::Learner) if me.witness && view.serving().count() < 2 => {
-                return Some("the witness counts once two replicas with the object do".into());
-            }
-            Some(Role::Learner) => {
-                return Some("the replica is catching up with its cluster".into());
-            }
-            None => return Some("the replica is no member any more".into()),
-        }
-        if let Some(reason) = self.disk_is_slow() {
-            return Some(reason);
-        }
-        if let Some(reason) = self.led_by_witness() {
-            return Some(reason);
-        }
-        if self.is_settled_leader() {
-            return None;
-        }
-        match self.consensus.leader() {
-            Some(leader) if leader == self.config.member.id => {
-                Some("the replica has just become the leader".into())
-            }
-            Some(leader)
-                if self.watch.heard_within(leader, self.now, self.config.election_timeout) =>
-            {
-                None
-            }
-            _ => Some(self.watch.no_quorum(
-                view,
-                self.config.member.id,
-                self.now,
-                self.config.election_timeout,
-            )),
-        }
-    }
-
-    /// The latest term that it knows of.
-    #[must_use]
-    pub fn term(&self) -> u64 {
-        self.consensus.term()
-    }
-
-    /// Whether it leads, as far as it knows.
-    #[must_use]
-    pub fn leads(&self) -> bool {
-        self.consensus.is_leader()
-    }
-
-    /// The last entry that it has applied.
-    #[must_use]
-    pub fn applied(&self) -> u64 {
-        self.consensus.applied()
-    }
-
-    /// How it is. `connections` is filled in by the shell.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        // A witness has nothing to digest.
-        let digest = if self.is_witness() { 0 } else { self.machine.digest() };
-        Status { digest, ..self.glance() }
-    }
-
-    /// The same without the digest, which takes as long as the object is large: to be had often.
-    #[must_use]
-    pub fn glance(&self) -> Status {
-        let reason = self.not_ready();
-        let applied = self.consensus.applied();
-        Status {
-            replica: self.config.member.clone(),
-            class: self.machine.interface().class.clone(),
-            view: self.view().cloned(),
-            leader: self.consensus.leader(),
-            term: self.consensus.term(),
-            committed: self.consensus.committed(),
-            applied: self.machine.finished(applied),
-            digest: 0,
-            sessions: self.machine.state.sessions.len() as u64,
-            connections: 0,
-            calls: self.machine.state.calls,
-            calls_per_second: self.rate.per_second,
-            ready: reason.is_none(),
-            reason: reason.unwrap_or_default(),
-            uptime_ms: self
-                .started
-                .map_or(0, |started| u64::try_from((self.now - started).as_millis()).unwrap_or(0)),
-            names: String::new(),
-        }
     }
 
     /// The view, once this replica is part of one.
