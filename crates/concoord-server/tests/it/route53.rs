@@ -438,7 +438,7 @@ fn keys_come_from_the_places_of_aws_and_from_ours() {
         "config",
         "[profile program]\ncredential_process = echo '{\"Version\": 1, \"AccessKeyId\": \"PROGRAM\", \
          \"SecretAccessKey\": \"s\"}'\n[profile role]\nrole_arn = arn:aws:iam::1:role/x\n\
-         [profile broken]\ncredential_process = exit 3\n",
+         [profile broken]\ncredential_process = exit 3 # password\n",
     );
     let token = file("token", "the/token\n");
     fs::create_dir(path("ours")).unwrap();
@@ -491,6 +491,7 @@ fn keys_come_from_the_places_of_aws_and_from_ours() {
     ] {
         let (id, said) = signs_as(&env);
         assert!(id.is_none() && said.contains(expected), "{id:?} {said}");
+        assert!(!said.contains("password"), "a command is not repeated: {said}");
     }
 }
 
