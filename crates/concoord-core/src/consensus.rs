@@ -10,8 +10,11 @@
 //! - its protobuf parser (RUSTSEC-2024-0437) never sees bytes of the network: messages travel as
 //!   [`Envelope`]s.
 
+mod cut;
 mod envelope;
+mod logging;
 mod memory;
+mod random;
 mod safety;
 mod witness;
 
@@ -21,15 +24,19 @@ use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, Message, MessageType};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 
+pub(crate) use self::cut::Cut;
+use self::cut::members_of;
 pub use self::envelope::Envelope;
 use self::envelope::{change_entry, change_of, conf_change, record_of};
+use self::logging::ToTracing;
 use self::memory::MemoryLog;
+pub(crate) use self::random::Random;
 use self::safety::Safety;
 pub(crate) use self::safety::{Recovery, Replayed};
 use crate::durable::{Persist, Record, RecordKind, Snapshot};
 use crate::limits::ENTRY_BYTES_MAX;
 use crate::planted;
-use crate::view::{Change, ReplicaId, Role, View};
+use crate::view::{Change, ReplicaId, View};
 
 /// The index of the entry that a cluster's log starts after. Not 0, so that every newcomer needs
 /// a snapshot: the first members are in no entry.
@@ -88,22 +95,6 @@ struct Hint {
     rank: u32,
     ticks: u32,
     tries: u32,
-}
-
-/// A place in the log, and the membership there.
-#[derive(Clone)]
-pub(crate) struct Cut {
-    pub(crate) index: u64,
-    pub(crate) term: u64,
-    members: ConfState,
-}
-
-impl Cut {
-    /// Where that snapshot stands; `view` is the one in it.
-    pub(crate) fn of(snapshot: &Snapshot, view: &View) -> Self {
-        let Snapshot { index, term, .. } = *snapshot;
-        Self { index, term, members: members_of(view) }
-    }
 }
 
 /// What was decided.
@@ -625,76 +616,6 @@ impl Consensus {
         Decided::Change { index, change }
     }
 
-    /// The peer that needs a snapshot before it can be sent the log, if one does.
-    pub(crate) fn snapshot_wanted(&mut self) -> Option<ReplicaId> {
-        self.node.mut_store().take_wanted().map(ReplicaId)
-    }
-
-    /// Where the log stands now, for a snapshot of the state at this moment. What is logged
-    /// from here on is kept for whoever gets it.
-    pub(crate) fn cut(&mut self) -> Cut {
-        let index = self.applied();
-        let term = self.term_at(index);
-        self.node.mut_store().hold(index);
-        Cut { index, term, members: self.node.store().members.clone() }
-    }
-
-    /// The same for an entry that is applied now, while later ones are decided; `view` is that
-    /// of there.
-    pub(crate) fn cut_at(&mut self, index: u64, view: &View) -> Cut {
-        let term = self.term_at(index);
-        self.node.mut_store().hold(index);
-        Cut { index, term, members: members_of(view) }
-    }
-
-    /// From now on what follows that entry is kept; `None` if nothing has to be.
-    pub(crate) fn keep_after(&mut self, index: Option<u64>) {
-        self.node.mut_store().base = index;
-    }
-
-    /// Whether the log that is kept goes on from that entry.
-    pub(crate) fn goes_on_from(&self, index: u64) -> bool {
-        (self.node.store().start()..=self.last()).contains(&index)
-    }
-
-    /// Bytes of the log that is kept.
-    pub(crate) fn bytes(&self) -> usize {
-        self.node.store().bytes()
-    }
-
-    /// No snapshot can be made.
-    pub(crate) fn give_up_snapshot(&mut self) {
-        self.node.mut_store().withdraw_offer();
-    }
-
-    /// Gives the state at `cut` to peers that lag behind the log.
-    pub(crate) fn offer_snapshot(&mut self, cut: Cut, snapshot: Snapshot) {
-        self.node.mut_store().offer(snapshot, cut.members);
-        if !self.is_leader() {
-            return;
-        }
-        let me = self.node.raft.id;
-        let others: Vec<u64> =
-            self.node.raft.prs().iter().map(|(id, _)| *id).filter(|id| *id != me).collect();
-        for id in others {
-            self.node.raft.send_append(id);
-        }
-    }
-
-    /// Sending a snapshot to that peer is over.
-    pub(crate) fn snapshot_sent(&mut self, to: ReplicaId, arrived: bool) {
-        let store = self.node.mut_store();
-        if store.witnesses.contains(&to.0) {
-            store.withdraw_bare();
-        } else {
-            store.withdraw_offer();
-        }
-        self.node.report_snapshot(
-            to.0,
-            if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure },
-        );
-    }
-
     /// Messages to that peer were lost.
     pub(crate) fn unreachable(&mut self, id: ReplicaId) {
         self.node.report_unreachable(id.0);
@@ -797,15 +718,6 @@ fn promoted(id: ReplicaId) -> raft::eraftpb::ConfChangeV2 {
     conf_change(&change_entry(&Change::Promote(id)))
 }
 
-/// The membership of that view, in the library's words.
-fn members_of(view: &View) -> ConfState {
-    let with = |role| {
-        let members = view.members.iter().filter(move |(_, other)| *other == role);
-        members.map(|(member, _)| member.id.0).collect()
-    };
-    ConfState { voters: with(Role::Voter), learners: with(Role::Learner), ..ConfState::default() }
-}
-
 /// The state and the entries of that, to be written down.
 fn written_down(
     ready: &raft::Ready,
@@ -820,44 +732,6 @@ fn written_down(
     }
     records.extend(ready.entries().iter().map(record_of));
     (snapshot, records)
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): enough for timeouts, and the same from the same seed.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound.max(1) as u64).unwrap_or(0)
-    }
-}
-
-/// The library's log lines, as debug lines of ours.
-struct ToTracing;
-
-impl slog::Drain for ToTracing {
-    type Ok = ();
-    type Err = slog::Never;
-
-    fn log(&self, record: &slog::Record<'_>, _: &slog::OwnedKVList) -> Result<(), slog::Never> {
-        if record.level().is_at_least(slog::Level::Warning) {
-            tracing::debug!(target: "raft", "{}", record.msg());
-        } else {
-            tracing::trace!(target: "raft", "{}", record.msg());
-        }
-        Ok(())
-    }
-
-    fn is_enabled(&self, _: slog::Level) -> bool {
-        tracing::enabled!(target: "raft", tracing::Level::DEBUG)
-    }
 }
 
 #[cfg(test)]
