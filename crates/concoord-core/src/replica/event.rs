@@ -128,7 +128,7 @@ pub enum Action {
     HangUp(ReplicaId),
     /// Have the worker do this.
     Worker(WorkerAction),
-    /// [`Replica::contacts`] has changed.
+    /// [`Replica::contacts`](super::Replica::contacts) has changed.
     Contacts,
     /// Send that client the backup that it asked for.
     Backup(ConnectionId, About, Snapshot),
