@@ -64,7 +64,6 @@ pub enum UndoWhen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Given {
     undo: Undo,
-    /// Without its arguments.
     call: Call,
 }
 
