@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use concoord_core::call::{CallId, ObjectName, Outcome, Refusal, SessionId};
@@ -47,6 +48,9 @@ const DONE_OVERHEAD: usize = 48;
 
 /// Bytes of answers that are sent before the last call is done.
 const OUTGOING_BYTES: usize = 8 << 20;
+
+/// How long answers gather while further frames are there.
+const ANSWER_AFTER: Duration = Duration::from_millis(2);
 
 /// Bytes of what the process that writes a snapshot down says of it: a sentence at most.
 const SAID_BYTES_MAX: usize = 64 << 10;
@@ -123,9 +127,18 @@ impl<'py> Service<'py> {
     fn run(mut self) -> PyResult<()> {
         let py = self.host.py();
         loop {
+            let mut written = Instant::now();
             while let Some(frame) = self.next_frame()? {
                 let message = read_message(&frame).map_err(to_error)?;
                 self.serve(message)?;
+                // What is done is said before what may take long: the replica counts the time of
+                // the first that it has no answer to, and takes that for what a worker died of.
+                if written.elapsed() > ANSWER_AFTER {
+                    let Self { socket, outgoing, .. } = &mut self;
+                    py.detach(|| socket.write_all(outgoing))?;
+                    outgoing.clear();
+                    written = Instant::now();
+                }
             }
             let Self { socket, incoming, pipes, outgoing, snapshots, .. } = &mut self;
             let more = py.detach(|| {

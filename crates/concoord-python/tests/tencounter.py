@@ -133,6 +133,10 @@ class TenCounter(Base):
             "sleep": lambda: time.sleep(0),
         }[how]()
 
+    def spin(self, rounds: int) -> int:
+        """Take a while."""
+        return sum(1 for _ in range(rounds))
+
     def unencodable(self):
         return {"job": [1, object()]}
 

@@ -60,6 +60,13 @@ def test_frames_that_come_together_are_answered_in_order(worker: WorkerProcess) 
     assert sorted(answer[0] for answer in answers[50:]) == ["done", "snapshot"]
 
 
+def test_what_is_done_is_said_before_what_takes_long(worker: WorkerProcess) -> None:
+    long, endless = ("spin", (1_000_000,)), ("spin", (10**15,))
+    both = frames.apply(1, 0, [(1, long)]) + frames.apply(2, 0, [(2, endless)])
+    worker.socket.sendall(both)
+    assert worker.answer() == ("done", [(1, 1_000_000)], None)
+
+
 def test_a_frame_may_come_byte_by_byte(worker: WorkerProcess) -> None:
     for byte in frames.apply(1, 0, [(1, ("increment",))]):
         worker.socket.sendall(bytes([byte]))

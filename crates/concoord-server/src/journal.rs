@@ -180,7 +180,8 @@ impl Journal {
 
     fn restore(&mut self, state: Bytes) {
         self.outdated.extend(self.base.replace(state));
-        self.asked.clear();
+        // Reads that have no answer yet may have it of the later state; nobody asks them again.
+        self.asked.retain(|asked| matches!(asked, ToWorker::Read(_)));
         self.skipped.clear();
         (self.bytes, self.calls, self.deaths) = (0, 0, 0);
         self.own.1 = false;

@@ -28,8 +28,6 @@ pub struct LockingQueue {
     /// By their numbers, in the order of which they are given out.
     free: BTreeMap<u64, Kept>,
     put: u64,
-    /// The last token that was given out.
-    newest: u64,
     leased: BTreeMap<u64, Lease>,
     getting: VecDeque<(CallId, Option<u64>)>,
 }
@@ -102,9 +100,7 @@ impl LockingQueue {
     }
 
     fn lease(&mut self, lease: Lease, ms: Option<u64>, context: &mut Context<'_>) -> Value {
-        // One step may lease several items.
-        let token = context.moment.step.max(self.newest + 1);
-        self.newest = token;
+        let token = context.token();
         let item = lease.item.value();
         context.hold(lease.session);
         if let Some(ms) = ms {

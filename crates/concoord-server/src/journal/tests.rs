@@ -178,3 +178,22 @@ fn who_is_woken_is_told_once_though_the_worker_dies_before_the_end_of_the_call_t
     let all = vec![woken(1), woken(2), woken(3), ended];
     assert!(matches!(heard, Some(Event::Done(told, None)) if told == all));
 }
+
+#[test]
+fn a_read_without_an_answer_outlives_the_state_that_it_was_asked_of() {
+    let mut journal = Journal::new(MINUTE, MINUTE);
+    let read = HostedCall { number: 2, method: "total".into(), ..HostedCall::default() };
+    journal.ask(apply(1));
+    send(&mut journal);
+    journal.hear(done(1), Instant::now()).unwrap();
+    journal.end_life();
+    journal.ask(WorkerAction::Read(vec![read]));
+    journal.ask(WorkerAction::Restore(Bytes::from_static(b"state")));
+    let mut to = BytesMut::new();
+    assert!(matches!(journal.send(Instant::now(), &mut to), Next::Give(_)));
+    assert_eq!(next_frame(&mut journal), [(2, "total".to_owned())]);
+    journal.hear(FromWorker::Restored(Ok(())), Instant::now()).unwrap();
+    let told = journal.hear(done(2), Instant::now()).unwrap();
+    assert!(matches!(told, Some(Event::Done(done, _)) if done.len() == 1));
+    assert_eq!(send(&mut journal), 0);
+}
