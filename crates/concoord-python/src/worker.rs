@@ -49,7 +49,9 @@ const DONE_OVERHEAD: usize = 48;
 /// Bytes of answers that are sent before the last call is done.
 const OUTGOING_BYTES: usize = 8 << 20;
 
-/// How long answers gather while further frames are there.
+/// How long answers gather while there is more to do. What is done is said before what may take
+/// long: the replica counts the time of the first call that it has no answer to, and takes that for
+/// what a worker died of.
 const ANSWER_AFTER: Duration = Duration::from_millis(2);
 
 /// Bytes of what the process that writes a snapshot down says of it: a sentence at most.
@@ -86,6 +88,7 @@ impl Worker {
             incoming,
             pipes,
             outgoing,
+            written: Instant::now(),
             done: vec![],
             done_bytes: 0,
             snapshots,
@@ -106,6 +109,8 @@ struct Service<'py> {
     pipes: VecDeque<OwnedFd>,
     /// Answers gather here and leave together, once all that has arrived is done.
     outgoing: BytesMut,
+    /// When some last left, or none waited.
+    written: Instant,
     /// What is done and not in a frame yet.
     done: Vec<Done>,
     done_bytes: usize,
@@ -127,17 +132,12 @@ impl<'py> Service<'py> {
     fn run(mut self) -> PyResult<()> {
         let py = self.host.py();
         loop {
-            let mut written = Instant::now();
+            self.written = Instant::now();
             while let Some(frame) = self.next_frame()? {
                 let message = read_message(&frame).map_err(to_error)?;
                 self.serve(message)?;
-                // What is done is said before what may take long: the replica counts the time of
-                // the first that it has no answer to, and takes that for what a worker died of.
-                if written.elapsed() > ANSWER_AFTER {
-                    let Self { socket, outgoing, .. } = &mut self;
-                    py.detach(|| socket.write_all(outgoing))?;
-                    outgoing.clear();
-                    written = Instant::now();
+                if self.written.elapsed() > ANSWER_AFTER {
+                    self.write()?;
                 }
             }
             let Self { socket, incoming, pipes, outgoing, snapshots, .. } = &mut self;
@@ -175,6 +175,7 @@ impl<'py> Service<'py> {
             ToWorker::Read(calls) => {
                 self.host.call_method0("begin_read")?;
                 for call in calls {
+                    self.answer_in_time()?;
                     let read = self.read(&call)?;
                     self.add(read)?;
                 }
@@ -232,6 +233,7 @@ impl<'py> Service<'py> {
 
     fn apply_all(&mut self, calls: Vec<HostedCall>) -> PyResult<()> {
         for call in calls {
+            self.answer_in_time()?;
             // By a timer that was due before the first call, that is.
             self.add_woken(call.number)?;
             self.enter(&call)?;
@@ -255,10 +257,25 @@ impl<'py> Service<'py> {
         self.done_bytes += size + DONE_OVERHEAD;
         self.done.push(done);
         if self.outgoing.len() > OUTGOING_BYTES {
-            let Self { host, socket, outgoing, .. } = self;
-            host.py().detach(|| socket.write_all(outgoing))?;
-            outgoing.clear();
+            self.write()?;
         }
+        Ok(())
+    }
+
+    /// Says what is done, if that took long, before the next call of a frame begins.
+    fn answer_in_time(&mut self) -> PyResult<()> {
+        if self.done.is_empty() || self.written.elapsed() <= ANSWER_AFTER {
+            return Ok(());
+        }
+        self.end_part(None);
+        self.write()
+    }
+
+    fn write(&mut self) -> PyResult<()> {
+        let Self { host, socket, outgoing, .. } = self;
+        host.py().detach(|| socket.write_all(outgoing))?;
+        outgoing.clear();
+        self.written = Instant::now();
         Ok(())
     }
 

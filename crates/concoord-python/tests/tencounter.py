@@ -137,6 +137,12 @@ class TenCounter(Base):
         """Take a while."""
         return sum(1 for _ in range(rounds))
 
+    def halt(self) -> None:
+        """Stop until somebody has the process go on."""
+        import signal
+
+        signal.raise_signal(signal.SIGSTOP)
+
     def unencodable(self):
         return {"job": [1, object()]}
 

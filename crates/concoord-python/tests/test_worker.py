@@ -61,10 +61,24 @@ def test_frames_that_come_together_are_answered_in_order(worker: WorkerProcess) 
 
 
 def test_what_is_done_is_said_before_what_takes_long(worker: WorkerProcess) -> None:
-    long, endless = ("spin", (1_000_000,)), ("spin", (10**15,))
+    long, endless = ("spin", (1_000_000,)), ("halt",)
     both = frames.apply(1, 0, [(1, long)]) + frames.apply(2, 0, [(2, endless)])
     worker.socket.sendall(both)
-    assert worker.answer() == ("done", [(1, 1_000_000)], None)
+    try:
+        assert worker.answer() == ("done", [(1, 1_000_000)], None)
+    finally:
+        os.kill(worker.process.pid, signal.SIGCONT)
+    assert worker.answer() == ("done", [(2, None)], None)
+
+
+def test_what_is_done_of_an_entry_is_said_before_the_rest(worker: WorkerProcess) -> None:
+    calls = [("spin", (1_000_000,)), ("halt",)]
+    worker.send(frames.apply(1, 0, list(enumerate(calls, 1))))
+    try:
+        assert worker.answer() == ("done", [(1, 1_000_000)], None)
+    finally:
+        os.kill(worker.process.pid, signal.SIGCONT)
+    assert worker.answer() == ("done", [(2, None)], None)
 
 
 def test_a_frame_may_come_byte_by_byte(worker: WorkerProcess) -> None:

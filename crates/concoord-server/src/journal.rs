@@ -2,10 +2,11 @@
 //!
 //! A journal is a base, the state that a snapshot holds, and all that was asked since. A worker
 //! that is started in place of one that died takes the base in and runs the rest again; answers
-//! that were delivered before are dropped. What it died of is found by running the entry once
-//! more, call by call.
+//! that were delivered before are dropped. What it died of is found by running all that it had and
+//! had not answered once more, call by call.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -46,8 +47,11 @@ pub(crate) struct Journal {
     delivered: u64,
     /// Calls that are left out by [`WorkerAction::Skip`].
     skipped: BTreeSet<u64>,
-    /// The last call of the batch that is run call by call.
-    careful: Option<u64>,
+    /// All that a worker had and had not answered when it died: of one of these, as the worker may
+    /// have done more than it said. They are run call by call, until all have been.
+    suspects: Option<RangeInclusive<u64>>,
+    /// The first of these. Where the next worker dies of it alone, that is no chance.
+    blamed: Option<u64>,
     /// The core waits for [`Event::Restored`].
     restoring: bool,
     /// The last of our own snapshots, and whether it is under way.
@@ -124,7 +128,8 @@ impl Journal {
             calls: 0,
             delivered: 0,
             skipped: BTreeSet::new(),
-            careful: None,
+            suspects: None,
+            blamed: None,
             restoring: false,
             own: (OWN, false),
             settles: false,
@@ -185,7 +190,7 @@ impl Journal {
         self.skipped.clear();
         (self.bytes, self.calls, self.deaths) = (0, 0, 0);
         self.own.1 = false;
-        self.careful = None;
+        (self.suspects, self.blamed) = (None, None);
         self.restoring = true;
         self.failed = false;
         self.life.base_sent = false;
@@ -228,7 +233,9 @@ impl Journal {
         };
         let (first, last) = (first.number, last.number);
         let read = matches!(asked, ToWorker::Read(_));
-        if self.careful == Some(last) {
+        // A read that was the last of them is gone once it is answered.
+        self.suspects.take_if(|suspects| *suspects.end() < first);
+        if self.suspects.as_ref().is_some_and(|suspects| *suspects.start() <= last) {
             return self.send_one(now, to);
         }
         write_without(asked, &self.skipped, (first, last), to);
@@ -251,7 +258,7 @@ impl Journal {
         }
     }
 
-    /// Sends the next call of a batch that a worker died of, alone.
+    /// Sends the next call of a batch that a worker may have died of, alone.
     fn send_one(&mut self, now: Instant, to: &mut BytesMut) -> Next {
         if !self.life.awaited.is_empty() {
             return Next::Nothing;
@@ -259,7 +266,8 @@ impl Journal {
         let (at, within) = self.life.sent;
         let asked = self.asked.get(at).expect("the caller looked at it");
         let Some(call) = calls_of(asked).get(within) else {
-            self.careful = None;
+            let last = calls_of(asked).last().map(|call| call.number);
+            self.suspects.take_if(|suspects| last >= Some(*suspects.end()));
             self.life.sent = (at + 1, 0);
             return self.send(now, to);
         };
@@ -281,6 +289,14 @@ impl Journal {
     fn answered(&mut self, now: Instant) {
         self.life.awaited.pop_front();
         self.life.since = Some(now);
+    }
+
+    /// The worker has answered what it was asked first, up to that call.
+    fn has_come_to(&mut self, next: u64, now: Instant) {
+        if let Some(Awaited::Calls { first, .. }) = self.life.awaited.front_mut() {
+            *first = next;
+            self.life.since = Some(now);
+        }
     }
 
     /// Takes in what the worker says; returns what the core is to be told.
@@ -350,6 +366,8 @@ impl Journal {
                 if read {
                     self.forget_read(last);
                 }
+            } else if is_last {
+                self.has_come_to(number + 1, now);
             }
         }
         let is_news = !fresh.is_empty() || wake_at != self.wake_at;
@@ -493,9 +511,12 @@ impl Journal {
             return None;
         }
         match life.awaited.front().copied() {
-            Some(Awaited::Calls { first, careful: true, .. }) => self.fail(first),
-            Some(Awaited::Calls { last, .. }) => {
-                self.careful = self.batch_end(last);
+            Some(Awaited::Calls { first, careful, .. }) => {
+                let to_blame = self.call_from(first)?;
+                if careful && self.blamed == Some(to_blame) {
+                    return self.fail(to_blame);
+                }
+                self.suspect(to_blame, &life);
                 None
             }
             Some(Awaited::Restored) => self.died_restoring(),
@@ -504,17 +525,26 @@ impl Journal {
         }
     }
 
-    /// The last number of the batch that holds that call.
-    fn batch_end(&self, number: u64) -> Option<u64> {
-        let batch = self
-            .asked
-            .iter()
-            .map(calls_of)
-            .find(|calls| calls.iter().any(|call| call.number == number))?;
-        batch.last().map(|call| call.number)
+    /// The first call from that number on.
+    fn call_from(&self, first: u64) -> Option<u64> {
+        let numbers = self.asked.iter().flat_map(calls_of).map(|call| call.number);
+        numbers.filter(|number| *number >= first).min()
     }
 
-    /// A call was tried a second time, alone, and the worker died of it again.
+    /// A worker died with that call as the first that it had not answered. What was suspected
+    /// before stays so: a chance must not make us forget what all workers die of.
+    fn suspect(&mut self, first: u64, life: &Life) {
+        self.blamed = Some(first);
+        let last_of = |awaited: &Awaited| match awaited {
+            Awaited::Calls { last, .. } => Some(*last),
+            Awaited::Restored | Awaited::Settled(_) => None,
+        };
+        let last = life.awaited.iter().rev().find_map(last_of).unwrap_or(first);
+        let before = self.suspects.take().unwrap_or(first..=last);
+        self.suspects = Some(first.min(*before.start())..=last.max(*before.end()));
+    }
+
+    /// A call was tried once more, alone, and the worker died of it again.
     fn fail(&mut self, number: u64) -> Option<Event> {
         let is_it = |call: &HostedCall| call.number == number;
         let asked = self.asked.iter().find(|asked| calls_of(asked).iter().any(is_it))?;

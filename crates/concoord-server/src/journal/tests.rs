@@ -197,3 +197,56 @@ fn a_read_without_an_answer_outlives_the_state_that_it_was_asked_of() {
     assert!(matches!(told, Some(Event::Done(done, _)) if done.len() == 1));
     assert_eq!(send(&mut journal), 0);
 }
+
+#[test]
+fn what_workers_die_of_is_found_in_all_that_the_first_had_not_answered() {
+    let call = |number| HostedCall { number, method: "add".into(), ..HostedCall::default() };
+    let mut journal = Journal::new(MINUTE, MINUTE);
+    for number in [1, 3, 5, 7] {
+        let calls = vec![call(number), call(number + 1)];
+        journal.ask(WorkerAction::Apply { index: number, time_ms: 0, clock_ms: 0, calls });
+    }
+    assert_eq!(send(&mut journal), 4);
+    // Half of the first entry is answered, of what follows the worker says nothing any more.
+    journal.hear(done(1), Instant::now()).unwrap();
+    assert!(journal.end_life().is_none());
+    // The next one dies early, by chance: that is no reason to forget what was suspected.
+    assert_eq!(next_frame(&mut journal).len(), 1);
+    assert!(journal.end_life().is_none());
+    for lives in 0..2 {
+        for number in 1..=5 {
+            assert_eq!(next_frame(&mut journal), [(number, "add".to_owned())]);
+            assert_eq!(send(&mut journal), 0, "one after the other");
+            journal.hear(done(number), Instant::now()).unwrap();
+        }
+        assert_eq!(next_frame(&mut journal), [(6, "add".to_owned())]);
+        match (lives, journal.end_life()) {
+            (0, None) | (1, Some(Event::HostFailed(6))) => {}
+            (_, told) => panic!("{told:?} in life {lives}"),
+        }
+    }
+    journal.ask(WorkerAction::Skip(6));
+    for number in 1..=8 {
+        assert_eq!(next_frame(&mut journal)[0].0, number);
+        journal.hear(done(number), Instant::now()).unwrap();
+    }
+    // All of them have run: what comes next is nobody's fault.
+    for number in [9, 11] {
+        let calls = vec![call(number), call(number + 1)];
+        journal.ask(WorkerAction::Apply { index: number, time_ms: 0, clock_ms: 0, calls });
+    }
+    assert_eq!(send(&mut journal), 2);
+}
+
+#[test]
+fn each_call_of_an_entry_has_the_whole_time() {
+    let mut journal = Journal::new(MINUTE, MINUTE);
+    let call = |number| HostedCall { number, method: "add".into(), ..HostedCall::default() };
+    let calls = vec![call(1), call(2)];
+    journal.ask(WorkerAction::Apply { index: 1, time_ms: 0, clock_ms: 0, calls });
+    let start = Instant::now();
+    journal.send(start, &mut BytesMut::new());
+    journal.hear(done(1), start + MINUTE / 2).unwrap();
+    assert_eq!(journal.time_left(start + MINUTE / 2), Some(MINUTE));
+    assert_eq!(journal.time_left(start + MINUTE), Some(MINUTE / 2));
+}
