@@ -70,6 +70,7 @@ pub(crate) fn config(id: u64, durable: bool) -> Config {
         dead_timeout: Duration::from_secs(3),
         snapshot_bytes: 1 << 20,
         disk_timeout: Duration::from_secs(1),
+        worker_timeout: Duration::MAX,
         restore: None,
         refused_is_dead: false,
         fences: false,

@@ -357,8 +357,9 @@ impl Consensus {
         self.settle();
     }
 
-    /// Takes in a message of a peer.
-    pub(crate) fn receive(&mut self, mut envelope: Envelope) {
+    /// Takes in a message of a peer; but none that brings more of the log where that is full, which
+    /// a snapshot would help.
+    pub(crate) fn receive(&mut self, mut envelope: Envelope, is_log_full: bool) {
         if self.is_about_to_be_alone() {
             return;
         }
@@ -366,7 +367,8 @@ impl Consensus {
         let state = envelope.take_snapshot();
         let Some(mut message) = envelope.unpack() else { return };
         let is_full = self.safety.as_ref().is_some_and(Safety::is_full);
-        if is_full && (!message.entries.is_empty() || message.has_snapshot()) {
+        let brings_log = !message.entries.is_empty();
+        if is_log_full && brings_log || is_full && (brings_log || message.has_snapshot()) {
             // As if it were lost: its sender tries again.
             return;
         }

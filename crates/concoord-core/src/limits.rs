@@ -90,6 +90,14 @@ pub const CONNECTION_CALLS_MAX: usize = 1024;
 /// Bytes of arguments that one connection may have open; past this it is closed.
 pub const CONNECTION_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of arguments of reads that a replica's worker has at once; past this the others wait.
+pub const HOSTED_READS_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of calls of the log that a replica's worker has not done; past this the replica takes in
+/// no more of the log until some are, and a leader no more calls. More than clients leave open as
+/// a rule, so that this happens to those whose worker is slower than others', or can't be started.
+pub const UNDONE_BYTES_MAX: usize = 64 << 20;
+
 /// Sessions that one connection may open while it lasts; past this it is closed. A client opens
 /// one, and a new connection for the next.
 pub const CONNECTION_SESSIONS_MAX: usize = 16;

@@ -75,6 +75,10 @@ impl Hosting {
     }
 }
 
+/// Bytes that a call which the worker has not done takes beside its arguments, about: here, and
+/// where it is kept until the worker has.
+const HOSTED_BYTES: usize = 256;
+
 pub(crate) struct Machine {
     /// Of the object that the cluster is started with.
     interface: Interface,
@@ -84,6 +88,8 @@ pub(crate) struct Machine {
     pub(crate) state: State,
     /// Calls with the worker, by the number they were given to it under.
     hosted: BTreeMap<u64, Hosted>,
+    /// Bytes of these, about.
+    hosted_bytes: usize,
     given: u64,
     /// When the next timer of the worker is due, as far as it has said.
     worker_due: Option<u64>,
@@ -94,6 +100,8 @@ pub(crate) struct Machine {
 struct Hosted {
     index: u64,
     call: CallId,
+    /// Bytes of its arguments.
+    bytes: usize,
     /// The call that this cancels.
     cancels: Option<CallId>,
 }
@@ -130,6 +138,7 @@ impl Machine {
             natives: Natives::new(hosting.object),
             state: State::new(view),
             hosted: BTreeMap::new(),
+            hosted_bytes: 0,
             given: 0,
         }
     }
@@ -244,8 +253,8 @@ impl Machine {
             return self.finish(id, &Outcome::Refused(refusal), then);
         }
         self.state.sessions.running(id.session, id.sequence);
-        let number = self.number();
-        self.hosted.insert(number, Hosted { index, call: id, cancels: None });
+        let bytes = call.arguments.len();
+        let number = self.give(Hosted { index, call: id, bytes, cancels: None });
         then(Effect::Host(HostedCall {
             number,
             call: id,
@@ -283,12 +292,9 @@ impl Machine {
         then: &mut impl FnMut(Effect),
     ) {
         self.state.step += 1;
-        let number = self.number();
         let step = CallId { session: SessionId(0), sequence: self.state.step };
-        self.hosted.insert(
-            number,
-            Hosted { index, call: step, cancels: (method == CANCEL).then_some(call) },
-        );
+        let cancels = (method == CANCEL).then_some(call);
+        let number = self.give(Hosted { index, call: step, bytes: 0, cancels });
         then(Effect::Host(HostedCall {
             number,
             call,
@@ -297,6 +303,23 @@ impl Machine {
             method: method.into(),
             arguments: Bytes::new(),
         }));
+    }
+
+    fn give(&mut self, hosted: Hosted) -> u64 {
+        let number = self.number();
+        self.hosted_bytes += hosted.bytes + HOSTED_BYTES;
+        self.hosted.insert(number, hosted);
+        number
+    }
+
+    /// The first call that the worker has not done, and the last number that it was given.
+    pub(crate) fn undone(&self) -> (Option<u64>, u64) {
+        (self.hosted.first_key_value().map(|(number, _)| *number), self.given)
+    }
+
+    /// Bytes of the calls that the worker has not done, about.
+    pub(crate) const fn undone_bytes(&self) -> usize {
+        self.hosted_bytes
     }
 
     /// The next number for the worker.
@@ -313,9 +336,10 @@ impl Machine {
         frozen: Option<&mut State>,
     ) -> Option<Option<Effect>> {
         let number = done.number();
-        let Hosted { call, cancels, .. } = *self.hosted.get(&number)?;
+        let Hosted { call, bytes, cancels, .. } = *self.hosted.get(&number)?;
         if done.is_last() {
             self.hosted.remove(&number);
+            self.hosted_bytes -= bytes + HOSTED_BYTES;
         }
         // An object may have forgotten that a call waits: who cancels it must not.
         let ghost =
@@ -399,6 +423,7 @@ impl Machine {
         let class = |id: ObjectId| state.directory.name(id).map(|name| name.class.as_str());
         self.natives.restore(natives, class)?;
         self.hosted.clear();
+        self.hosted_bytes = 0;
         // It may have timers: it says so when it is next asked for anything.
         self.worker_due = self.has_worker().then_some(state.clock_ms);
         self.state = state;

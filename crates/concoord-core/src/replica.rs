@@ -8,7 +8,9 @@ mod disk;
 mod event;
 mod members;
 mod orders;
+mod pace;
 mod peers;
+mod reads;
 mod settling;
 mod status;
 mod witness;
@@ -24,6 +26,7 @@ use self::disk::{Disk, written};
 pub use self::event::{Action, Config, Contact, Event, WorkerAction};
 use self::members::Watch;
 use self::orders::Orders;
+use self::pace::Pace;
 use self::settling::Settling;
 use self::witness::Witness;
 use crate::consensus::{
@@ -89,6 +92,9 @@ pub struct Replica {
     settling: Settling,
     backups: Backups,
     disk: Disk,
+    pace: Pace,
+    /// When what is wrong with this replica was last complained of.
+    ailment_told: Option<Duration>,
     /// Lineage and number of the view that is written down here, and of a later one with what must
     /// be safe for that.
     written: (u64, u64),
@@ -181,6 +187,8 @@ impl Replica {
             settling: Settling::default(),
             backups: Backups::default(),
             alone: None,
+            pace: Pace::default(),
+            ailment_told: None,
             disk: Disk { due: config.snapshot_bytes, ..Disk::default() },
             actions: Vec::new(),
             followers_wait: false,
@@ -284,10 +292,11 @@ impl Replica {
             Event::Welcomed(address, welcome) => self.welcomed(address, welcome),
             Event::Found(addresses) => self.found(addresses),
             Event::Done(done, due) => self.done(done, due),
+            Event::Hosting(result) => self.pace.is_without(result.err()),
             Event::HostFailed(number) => self.host_failed(number),
             Event::Snapshot(number, result) => self.frozen(number, result),
             Event::Unsettled(number) => self.unsettled(number),
-            Event::Restored(Ok(())) => {}
+            Event::Restored(Ok(())) => self.pace.restored(),
             Event::Restored(Err(reason)) => {
                 self.stop(Err(format!("the object can't be restored: {reason}")));
             }
@@ -307,6 +316,7 @@ impl Replica {
             self.woke = self.now;
             // Nobody could act meanwhile: it is no time by which anybody is late.
             self.clock.1 += self.now - before;
+            self.pace.begin_anew(self.now);
             if self.consensus.is_leader() {
                 // This process was stopped: that it heard of nobody is nobody's silence.
                 self.hear_all();
@@ -334,7 +344,7 @@ impl Replica {
                 for decided in progress.decided {
                     self.apply(decided);
                 }
-                self.clients.reads_confirmed(progress.reads);
+                self.clients.reads.confirm(progress.reads);
             }
             self.answer_reads();
             if !self.follow_leader() {
@@ -376,6 +386,10 @@ impl Replica {
             // What comes after a change must be decided by those who are members then: whoever
             // goes on alone, later, relies on having all that two members decided.
             if self.consensus.is_changing() {
+                return;
+            }
+            // What waits takes its clients' room; what is with the worker would take ours.
+            if self.is_worker_full() {
                 return;
             }
             // What comes while the disks work makes one larger entry, rather than many small ones
@@ -522,7 +536,7 @@ impl Replica {
                 Some(None) => {}
                 None => {
                     if let Done::Ended(_, outcome) = done {
-                        self.clients.reply_read(number, outcome, &mut self.actions);
+                        self.reply_read(number, outcome);
                     }
                 }
             }
@@ -533,6 +547,8 @@ impl Replica {
         self.ticks += 1;
         self.consensus.tick();
         self.mind_disk();
+        self.mind_worker();
+        self.mind_ailment();
         self.consensus.tell();
         if self.now >= self.rate.since + Duration::from_secs(1) {
             let calls = self.machine.state.calls;

@@ -351,7 +351,13 @@ pub enum ToWorker {
         calls: Vec<HostedCall>,
     },
     /// Run these read-only calls. Answered by [`FromWorker::Done`] with their numbers.
-    Read(Vec<HostedCall>),
+    Read {
+        /// The time of the state, milliseconds since 1970. A worker that has begun from a snapshot
+        /// has seen none.
+        time_ms: u64,
+        /// The calls.
+        calls: Vec<HostedCall>,
+    },
     /// Write down the state after all that was asked before, to the pipe whose descriptor comes
     /// with this. Answered by [`FromWorker::Snapshot`] with that number; later calls do not wait
     /// for it.

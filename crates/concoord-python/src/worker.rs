@@ -172,8 +172,8 @@ impl<'py> Service<'py> {
                 self.apply_all(calls)?;
                 self.last_part()?
             }
-            ToWorker::Read(calls) => {
-                self.host.call_method0("begin_read")?;
+            ToWorker::Read { time_ms, calls } => {
+                self.host.call_method1("begin_read", (time_ms,))?;
                 for call in calls {
                     self.answer_in_time()?;
                     let read = self.read(&call)?;

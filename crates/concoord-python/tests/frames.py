@@ -93,8 +93,8 @@ def apply(index: int, time_ms: int, calls, clock_ms: int = 0) -> bytes:
     return frame(varint(1) + times + _calls(calls))
 
 
-def read(calls) -> bytes:
-    return frame(varint(2) + _calls(calls))
+def read(calls, time_ms: int = 0) -> bytes:
+    return frame(varint(2) + varint(time_ms) + _calls(calls))
 
 
 class Restore(bytes):

@@ -120,11 +120,17 @@ pub struct WorkerSpec {
     pub command: Vec<OsString>,
     /// How long the class may take to load, and a state to be taken in.
     pub load_timeout: Duration,
-    /// How long the calls of one entry may take; a worker that takes longer is killed.
+    /// How long a call may take; a worker that takes longer is killed.
     pub apply_timeout: Duration,
 }
 
 impl WorkerSpec {
+    /// How long it may take to find the call that workers hang at: each tries all that the first
+    /// had not done, and one of them the call alone, twice.
+    pub(crate) fn patience(&self) -> Duration {
+        4 * self.apply_timeout
+    }
+
     /// The worker that hosts Python classes, run by that interpreter.
     #[must_use]
     pub fn python(python: &Path, classes: Vec<String>) -> Self {

@@ -19,7 +19,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::time::MissedTickBehavior;
 
 use crate::clients;
-use crate::config::{ConfigError, ObjectSpec, ReplicaConfig};
+use crate::config::{ConfigError, ObjectSpec, ReplicaConfig, WorkerSpec};
 use crate::death::own_process;
 use crate::fence::{FenceSpec, fence};
 use crate::names::Names;
@@ -397,6 +397,7 @@ fn core_config(config: &ReplicaConfig, member: Member) -> io::Result<Config> {
         dead_timeout: config.dead_timeout,
         snapshot_bytes: config.snapshot_bytes,
         disk_timeout: config.disk_timeout,
+        worker_timeout: config.object.worker().map_or(Duration::MAX, WorkerSpec::patience),
         refused_is_dead: config.refused_is_dead,
         fences: config.fence.is_some(),
         greeting: config.greeting,

@@ -149,7 +149,9 @@ impl Journal {
                 self.asked.push_back(ToWorker::Apply { index, time_ms, clock_ms, calls });
                 return self.bound();
             }
-            WorkerAction::Read(calls) => self.asked.push_back(ToWorker::Read(calls)),
+            WorkerAction::Read { time_ms, calls } => {
+                self.asked.push_back(ToWorker::Read { time_ms, calls });
+            }
             WorkerAction::Snapshot(number) => self.asked.push_back(ToWorker::Snapshot(number)),
             WorkerAction::Settle(number) => {
                 self.own.1 = false;
@@ -186,7 +188,7 @@ impl Journal {
     fn restore(&mut self, state: Bytes) {
         self.outdated.extend(self.base.replace(state));
         // Reads that have no answer yet may have it of the later state; nobody asks them again.
-        self.asked.retain(|asked| matches!(asked, ToWorker::Read(_)));
+        self.asked.retain(|asked| matches!(asked, ToWorker::Read { .. }));
         self.skipped.clear();
         (self.bytes, self.calls, self.deaths) = (0, 0, 0);
         self.own.1 = false;
@@ -232,7 +234,7 @@ impl Journal {
             return self.send_for_state(asked, now);
         };
         let (first, last) = (first.number, last.number);
-        let read = matches!(asked, ToWorker::Read(_));
+        let read = matches!(asked, ToWorker::Read { .. });
         // A read that was the last of them is gone once it is answered.
         self.suspects.take_if(|suspects| *suspects.end() < first);
         if self.suspects.as_ref().is_some_and(|suspects| *suspects.start() <= last) {
@@ -254,7 +256,7 @@ impl Journal {
             ToWorker::Load { .. }
             | ToWorker::Restore
             | ToWorker::Apply { .. }
-            | ToWorker::Read(_) => unreachable!("these are not kept, or hold calls"),
+            | ToWorker::Read { .. } => unreachable!("these are not kept, or hold calls"),
         }
     }
 
@@ -272,7 +274,7 @@ impl Journal {
             return self.send(now, to);
         };
         let number = call.number;
-        let read = matches!(asked, ToWorker::Read(_));
+        let read = matches!(asked, ToWorker::Read { .. });
         write_without(&with_calls(asked, vec![call.clone()]), &self.skipped, (number, number), to);
         self.life.sent.1 = within + 1;
         self.await_(Awaited::Calls { first: number, last: number, read, careful: true }, now);
@@ -383,7 +385,7 @@ impl Journal {
 
     /// Reads leave no trace in the state: once answered they are not run again.
     fn forget_read(&mut self, last: u64) {
-        let is_it = |asked: &ToWorker| matches!(asked, ToWorker::Read(calls) if calls.last().is_some_and(|call| call.number == last));
+        let is_it = |asked: &ToWorker| matches!(asked, ToWorker::Read { calls, .. } if calls.last().is_some_and(|call| call.number == last));
         if let Some(at) = self.asked.iter().rposition(is_it) {
             self.remove(at);
         }
@@ -548,7 +550,7 @@ impl Journal {
     fn fail(&mut self, number: u64) -> Option<Event> {
         let is_it = |call: &HostedCall| call.number == number;
         let asked = self.asked.iter().find(|asked| calls_of(asked).iter().any(is_it))?;
-        if matches!(asked, ToWorker::Read(_)) {
+        if matches!(asked, ToWorker::Read { .. }) {
             // It changes nothing, so that its refusal needs nobody's agreement.
             self.skipped.insert(number);
             return Some(self.crash(number));
@@ -591,7 +593,7 @@ impl Journal {
 
 fn calls_of(asked: &ToWorker) -> &[HostedCall] {
     match asked {
-        ToWorker::Apply { calls, .. } | ToWorker::Read(calls) => calls,
+        ToWorker::Apply { calls, .. } | ToWorker::Read { calls, .. } => calls,
         ToWorker::Load { .. } | ToWorker::Snapshot(_) | ToWorker::Settle(_) | ToWorker::Restore => {
             &[]
         }
@@ -603,7 +605,7 @@ fn with_calls(asked: &ToWorker, calls: Vec<HostedCall>) -> ToWorker {
         ToWorker::Apply { index, time_ms, clock_ms, .. } => {
             ToWorker::Apply { index: *index, time_ms: *time_ms, clock_ms: *clock_ms, calls }
         }
-        ToWorker::Read(_) => ToWorker::Read(calls),
+        ToWorker::Read { time_ms, .. } => ToWorker::Read { time_ms: *time_ms, calls },
         ToWorker::Load { .. } | ToWorker::Snapshot(_) | ToWorker::Settle(_) | ToWorker::Restore => {
             unreachable!("these hold no calls")
         }

@@ -43,7 +43,7 @@ pub(crate) const fn of_action(action: &Action) -> &'static str {
         Action::HangUp(_) => "driver::hang-up",
         Action::Fence(..) => "driver::fence",
         Action::Worker(WorkerAction::Apply { .. }) => "worker::apply",
-        Action::Worker(WorkerAction::Read(_)) => "worker::read",
+        Action::Worker(WorkerAction::Read { .. }) => "worker::read",
         Action::Worker(WorkerAction::Snapshot(_)) => "worker::snapshot",
         Action::Worker(WorkerAction::Restore(_)) => "worker::restore",
         Action::Worker(WorkerAction::Skip(_)) => "worker::skip",

@@ -282,21 +282,27 @@ impl Host {
 
     /// Starts a worker in place of the one that ended, once one is of use.
     async fn replace(&self, pause: &mut Duration) -> Process {
+        let mut failed = false;
         loop {
             sleep(*pause).await;
             *pause = RESTART_PAUSE_MAX.min(*pause * 2);
             while self.journal.borrow().has_failed() {
                 self.changed.notified().await;
             }
-            match start(&self.spec).await {
-                Ok((process, loaded)) if loaded.runtime == self.runtime => return process,
-                Ok(_) => tracing::error!(
+            let reason = match start(&self.spec).await {
+                Ok((process, loaded)) if loaded.runtime == self.runtime => {
+                    self.tell(failed.then_some(Event::Hosting(Ok(()))));
+                    return process;
+                }
+                Ok(_) => format!(
                     "{} is not what this replica was started with any more, and the other replicas \
                      would have another object: put its source back, or start this replica again",
                     self.spec.name()
                 ),
-                Err(error) => tracing::error!("{error}"),
-            }
+                Err(error) => error.to_string(),
+            };
+            failed = true;
+            self.tell(Some(Event::Hosting(Err(reason))));
         }
     }
 }

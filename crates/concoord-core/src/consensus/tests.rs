@@ -30,7 +30,7 @@ impl Trio {
     fn deliver(&mut self, messages: Vec<Envelope>) {
         for message in messages {
             let to = usize::try_from(message.to().0 - 1).unwrap();
-            self.0[to].receive(message);
+            self.0[to].receive(message, false);
         }
     }
 
@@ -94,7 +94,7 @@ fn a_message_that_no_replica_sends_is_dropped() {
                 if matches!(message.get_msg_type(), MessageType::MsgReadIndex) {
                     message.term = 0;
                 }
-                trio.0[at].receive(Envelope::pack(message));
+                trio.0[at].receive(Envelope::pack(message), false);
                 trio.deliver_all();
             }
         }
@@ -122,7 +122,7 @@ fn one_that_is_removed_does_not_stand_for_election() {
         }
         for message in messages {
             if let Some(to) = all.iter_mut().find(|node| node.id() == message.to()) {
-                to.receive(message);
+                to.receive(message, false);
             }
         }
     }

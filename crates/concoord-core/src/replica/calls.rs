@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Action, Replica, WorkerAction};
+use super::reads::{Reads, Sought};
+use super::{Action, Replica};
 use crate::call::{Call, CallId, ConnectionId, ObjectName, Outcome, Refusal, SessionId};
 use crate::limits::{
     ARGUMENT_BYTES_MAX, CONNECTION_BYTES_MAX, CONNECTION_CALLS_MAX, CONNECTION_SESSIONS_MAX,
@@ -13,18 +14,14 @@ use crate::limits::{
 use crate::log::{Command, Times, pack};
 use crate::machine::{Effect, Ending, is_meta, unknown};
 use crate::object::is_callable;
-use crate::planted;
 use crate::session::Sessions;
 use crate::view::ReplicaId;
-use crate::wire::{Answer, ClientHello, HostedCall, PeerMessage, Request, Welcome};
+use crate::wire::{Answer, ClientHello, PeerMessage, Request, Welcome};
 
 /// A call that was forwarded and that the log does not bring for this long is forwarded again: the
 /// message that carried it may be lost. The session table keeps it from running twice. Each time it waits for
 /// twice as long: a leader that is behind must not get more to do for it.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
-
-/// A read whose index did not come for this long is asked for again.
-const READ_AGAIN: Duration = Duration::from_millis(100);
 
 /// The clients of this replica. None of this is replicated.
 #[derive(Default)]
@@ -41,7 +38,7 @@ pub(super) struct Clients {
     cancels: BTreeMap<CallId, ConnectionId>,
     opens: BTreeSet<ConnectionId>,
     closes: BTreeMap<SessionId, ConnectionId>,
-    reads: Reads,
+    pub(super) reads: Reads,
     /// When each session was last heard of, at the leader; and at other replicas, those that
     /// the leader is to be told of.
     heard: BTreeMap<SessionId, Duration>,
@@ -69,29 +66,6 @@ struct Waiting {
     asked: Option<Duration>,
     /// How long after that it is forwarded again.
     patience: Duration,
-}
-
-/// Reads on their way past the log.
-#[derive(Default)]
-struct Reads {
-    /// Not asked for yet.
-    new: Vec<Read>,
-    /// The index is asked for, under that number, since then.
-    asked: BTreeMap<u64, (Duration, Vec<Read>)>,
-    /// May be answered once that index is applied.
-    confirmed: BTreeMap<u64, Vec<Read>>,
-    /// With the worker, by the number it was given.
-    hosted: BTreeMap<u64, (ConnectionId, u64)>,
-}
-
-struct Read {
-    connection: ConnectionId,
-    what: Sought,
-}
-
-enum Sought {
-    Call(Call),
-    Backup,
 }
 
 impl Replica {
@@ -168,7 +142,7 @@ impl Replica {
                 self.actions.push(Action::Answer(connection, answer));
             }
             Request::Backup => {
-                self.clients.reads.new.push(Read { connection, what: Sought::Backup });
+                self.clients.reads.ask(connection, Sought::Backup);
             }
         }
     }
@@ -184,7 +158,7 @@ impl Replica {
         // What is said of replies that have arrived is for the log: reads go past it.
         if self.machine.is_read_only(&call) && call.received.is_empty() {
             if self.clients.charge(connection, &call) {
-                self.clients.reads.new.push(Read { connection, what: Sought::Call(call) });
+                self.clients.reads.ask(connection, Sought::Call(call));
                 return;
             }
         } else if self.clients.wait(connection, &call) {
@@ -241,55 +215,6 @@ impl Replica {
             return;
         };
         self.actions.push(Action::Answer(connection, answer));
-    }
-
-    /// Asks from which index on the reads of this turn may be answered: one question for all.
-    pub(super) fn ask_reads(&mut self) {
-        let leads = self.is_settled_leader();
-        let follows = self.leader().is_some() && !self.is_leader();
-        if !self.clients.reads.new.is_empty() && (leads || follows) {
-            let number = self.consensus.read();
-            let reads = std::mem::take(&mut self.clients.reads.new);
-            self.clients.reads.asked.insert(number, (self.now, reads));
-            if planted::is("stale-read") {
-                self.clients.reads_confirmed(vec![(number, self.consensus.applied())]);
-            }
-        }
-    }
-
-    pub(super) fn answer_reads(&mut self) {
-        let applied = self.consensus.applied();
-        let mut hosted = Vec::new();
-        while let Some(due) =
-            self.clients.reads.confirmed.first_entry().filter(|due| *due.key() <= applied)
-        {
-            for Read { connection, what } in due.remove() {
-                let Sought::Call(call) = what else {
-                    self.backups.push(connection, applied);
-                    continue;
-                };
-                if let Some(outcome) = self.machine.read(&call) {
-                    self.clients.discharge(connection, &call);
-                    let answer = Answer::Reply { sequence: call.sequence, outcome };
-                    self.actions.push(Action::Answer(connection, answer));
-                } else {
-                    let number = self.machine.number();
-                    self.clients.discharge(connection, &call);
-                    self.clients.reads.hosted.insert(number, (connection, call.sequence));
-                    hosted.push(HostedCall {
-                        number,
-                        call: call.id(),
-                        thread: call.thread,
-                        object: self.machine.proper(&call.object),
-                        method: call.method,
-                        arguments: call.arguments,
-                    });
-                }
-            }
-        }
-        if !hosted.is_empty() {
-            self.actions.push(Action::Worker(WorkerAction::Read(hosted)));
-        }
     }
 
     /// What has to be done for clients from time to time.
@@ -383,8 +308,7 @@ impl Clients {
         self.queue.extend(self.calls.values().map(|waiting| Command::Call(waiting.call.clone())));
         self.queue.extend(self.cancels.keys().map(|call| Command::Cancel(*call)));
         self.queue.extend(self.closes.keys().map(|session| Command::Close(*session)));
-        let asked = std::mem::take(&mut self.reads.asked);
-        self.reads.new.extend(asked.into_values().flat_map(|(_, reads)| reads));
+        self.reads.ask_again();
     }
 
     fn ask_overdue(&mut self, now: Duration) {
@@ -398,19 +322,7 @@ impl Clients {
         }
         // First, in the place of what they were asked before.
         self.queue.splice(..0, calls);
-        let overdue = |(since, _): &(Duration, Vec<Read>)| *since + READ_AGAIN <= now;
-        let numbers: Vec<u64> = self
-            .reads
-            .asked
-            .iter()
-            .filter(|(_, asked)| overdue(asked))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in numbers {
-            if let Some((_, reads)) = self.reads.asked.remove(&number) {
-                self.reads.new.extend(reads);
-            }
-        }
+        self.reads.ask_overdue(now);
     }
 
     /// Remembers who waits for that call; false if its connection has too much open.
@@ -437,7 +349,7 @@ impl Clients {
 
     /// That one waits no more.
     fn settle(&mut self, waiting: &Waiting) {
-        self.discharge(waiting.connection, &waiting.call);
+        self.discharge(waiting.connection, waiting.call.arguments.len());
         if waiting.asked.is_some() {
             self.forwarded -= waiting.call.size();
         }
@@ -486,10 +398,11 @@ impl Clients {
             && call.method.len() <= METHOD_BYTES_MAX
     }
 
-    fn discharge(&mut self, connection: ConnectionId, call: &Call) {
+    /// A call of that connection, with so many bytes of arguments, is open no more.
+    pub(super) fn discharge(&mut self, connection: ConnectionId, bytes: usize) {
         if let Some(load) = self.connections.get_mut(&connection) {
             load.calls -= 1;
-            load.bytes -= call.arguments.len();
+            load.bytes -= bytes;
         }
     }
 
@@ -503,7 +416,6 @@ impl Clients {
                 }
                 stays
             });
-            self.reads.new.retain(|read| read.connection != connection);
             // A leader's queue holds others' calls too. Elsewhere those of clients that come and
             // go would pile up behind what may be forwarded.
             if !leads {
@@ -513,6 +425,8 @@ impl Clients {
                 });
             }
         }
+        // Backups are not counted.
+        self.reads.disconnected(connection);
         if load.parked > 0 {
             self.parked.retain(|_, parked| *parked != connection);
         }
@@ -638,20 +552,6 @@ impl Clients {
                 self.reply(session, sequence, outcome, actions);
             } else if sessions.is_parked(session, sequence) {
                 self.park(session, sequence, actions);
-            }
-        }
-    }
-
-    pub(super) fn reply_read(&mut self, number: u64, outcome: Outcome, actions: &mut Vec<Action>) {
-        if let Some((connection, sequence)) = self.reads.hosted.remove(&number) {
-            actions.push(Action::Answer(connection, Answer::Reply { sequence, outcome }));
-        }
-    }
-
-    pub(super) fn reads_confirmed(&mut self, confirmed: Vec<(u64, u64)>) {
-        for (number, index) in confirmed {
-            if let Some((_, reads)) = self.reads.asked.remove(&number) {
-                self.reads.confirmed.entry(index).or_default().extend(reads);
             }
         }
     }

@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Action, Freezing, Phase, Replica, WorkerAction};
+use super::{Action, Freezing, Replica, WorkerAction};
 use crate::consensus::{Cut, GENESIS};
 use crate::durable::{Persist, Record, Snapshot};
 use crate::machine::Frozen;
 use crate::planted;
 use crate::wal::BLOCK;
-
-/// How often a disk that does not keep up is complained of, and its leader tries to hand on.
-const DISK_REMIND: Duration = Duration::from_secs(2);
 
 /// What a durable replica has its disk do.
 #[derive(Default)]
@@ -27,8 +24,6 @@ pub(super) struct Disk {
     pub(super) state_bytes: usize,
     /// The first thing that is not known to be safe, and since when it is asked for.
     pub(super) waits: Option<(u64, Duration)>,
-    /// When that was last complained of.
-    pub(super) told: Option<Duration>,
 }
 
 impl Replica {
@@ -42,6 +37,7 @@ impl Replica {
         }
         if let Some(object) = self.machine.restore(snapshot)? {
             self.actions.push(Action::Worker(WorkerAction::Restore(object)));
+            self.pace.restore(self.now);
         }
         let cut = Cut::of(snapshot, &self.machine.state.view);
         self.rebase(Some((cut, snapshot.clone())));
@@ -158,24 +154,10 @@ impl Replica {
         self.offer(cut, snapshot);
     }
 
-    /// A leader whose disk does not keep up hands on to the voter that is furthest: it could
-    /// neither answer its clients nor be of use to others.
     pub(super) fn mind_disk(&mut self) {
         let oldest = self.consensus.unpersisted();
         let before = self.disk.waits.take_if(|(waits, _)| Some(*waits) == oldest);
         self.disk.waits = before.or_else(|| oldest.map(|oldest| (oldest, self.now)));
-        let Some(reason) = self.disk_is_slow() else {
-            self.disk.told = None;
-            return;
-        };
-        if self.disk.told.is_some_and(|told| told + DISK_REMIND > self.now) {
-            return;
-        }
-        self.disk.told = Some(self.now);
-        if self.is_leader() && self.phase == Phase::Member {
-            self.hand_over(&reason);
-        }
-        self.note(tracing::Level::WARN, reason);
     }
 
     /// What there is to say of a disk that does not confirm what was written.

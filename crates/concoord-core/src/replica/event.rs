@@ -40,6 +40,9 @@ pub struct Config {
     /// How long the disk may take for what it is asked, before a leader hands on to one whose
     /// disk is quicker.
     pub disk_timeout: Duration,
+    /// How long the worker may take for what it is asked, all attempts included to find what it
+    /// dies of, before a leader hands on to one whose worker is quicker.
+    pub worker_timeout: Duration,
     /// Whether a member is proven to be gone by its host, when that refuses connections to it.
     pub refused_is_dead: bool,
     /// Whether [`Action::Fence`] can be done.
@@ -80,6 +83,8 @@ pub enum Event {
     Found(Vec<SocketAddr>),
     /// The worker has done these calls; the next of its timers is due then, by the clock.
     Done(Vec<Done>, Option<u64>),
+    /// No worker can be started in place of one that died, and why not; `Ok` once one was.
+    Hosting(Result<(), String>),
     /// The worker died of this call, or did not come back from it, and did so again when it was
     /// tried once more.
     HostFailed(u64),
@@ -157,7 +162,10 @@ pub enum WorkerAction {
         clock_ms: u64,
         calls: Vec<HostedCall>,
     },
-    Read(Vec<HostedCall>),
+    Read {
+        time_ms: u64,
+        calls: Vec<HostedCall>,
+    },
     Snapshot(u64),
     Settle(u64),
     Restore(Bytes),

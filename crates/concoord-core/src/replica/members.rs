@@ -14,6 +14,10 @@ use crate::view::{Cause, Change, Member, Process, ReplicaId, Role, View};
 use crate::wire::{Order, PeerMessage, Purpose, Who};
 
 /// Ticks between two looks at what is overdue.
+/// How often a disk or a worker that does not keep up is complained of, and a leader with such a
+/// one tries to hand on.
+const REMIND: Duration = Duration::from_secs(2);
+
 pub(super) const MINDING_TICKS: u64 = 20;
 
 /// Ticks between two times of asking for membership, or for leave.
@@ -53,7 +57,7 @@ pub(super) struct Watch {
     /// Calls that crashed their object, and where.
     crashes: BTreeMap<(SessionId, u64), BTreeSet<ReplicaId>>,
     /// The call that the worker here can't get past.
-    stuck: Option<u64>,
+    pub(super) stuck: Option<u64>,
     /// Since when others say that it ran there.
     ran_since: Option<Duration>,
 }
@@ -185,6 +189,28 @@ impl Replica {
             self.note(tracing::Level::INFO, format!("{reason}: the leadership goes to {address}"));
             self.consensus.transfer(id);
         }
+    }
+
+    /// A leader whose disk or worker does not keep up hands on to the voter that is furthest: it
+    /// could neither answer its clients nor be of use to others.
+    pub(super) fn mind_ailment(&mut self) {
+        let Some(reason) = self.ailment() else {
+            self.ailment_told = None;
+            return;
+        };
+        if self.ailment_told.is_some_and(|told| told + REMIND > self.now) {
+            return;
+        }
+        self.ailment_told = Some(self.now);
+        if self.is_leader() && self.phase == Phase::Member {
+            self.hand_over(&reason);
+        }
+        self.note(tracing::Level::WARN, reason);
+    }
+
+    /// Why this replica is of no use for now, though nothing is wrong with its cluster.
+    pub(super) fn ailment(&self) -> Option<String> {
+        self.disk_is_slow().or_else(|| self.worker_is_behind())
     }
 
     pub(super) fn leaver(&mut self, id: ReplicaId) {

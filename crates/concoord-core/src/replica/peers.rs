@@ -303,7 +303,7 @@ impl Replica {
             PeerMessage::Consensus(envelope) => {
                 let ours = envelope.from() == from && envelope.to() == self.config.member.id;
                 if ours && !matches!(self.phase, Phase::Greeting { .. }) {
-                    self.consensus.receive(envelope);
+                    self.consensus.receive(envelope, self.is_worker_full());
                 }
             }
             PeerMessage::Held(index) => {

@@ -26,7 +26,7 @@ impl Replica {
             }
             None => return Some("the replica is no member any more".into()),
         }
-        if let Some(reason) = self.disk_is_slow() {
+        if let Some(reason) = self.ailment() {
             return Some(reason);
         }
         if let Some(reason) = self.led_by_witness() {

@@ -12,6 +12,7 @@ mod corpus;
 mod dice;
 mod history;
 mod list;
+mod lone;
 mod members;
 #[cfg(feature = "planted")]
 mod planted;

@@ -228,7 +228,7 @@ impl World {
     }
 
     /// Runs until that time, or until it is done.
-    pub(crate) fn run_until(&mut self, end: Time, done: impl Fn(&Self) -> bool) {
+    pub(crate) fn run_until(&mut self, end: Time, mut done: impl FnMut(&Self) -> bool) {
         while let Some(Reverse((time, number))) = self.happenings.peek().copied() {
             if done(self) {
                 return;

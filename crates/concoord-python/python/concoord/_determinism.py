@@ -74,10 +74,10 @@ def begin(index: int, time_ms: int) -> None:
     draws.reset(b"entry %d" % index)
 
 
-def begin_read() -> None:
-    """Enter calls that only read, after the entry that was applied last."""
-    global _guarded
-    _guarded = True
+def begin_read(time_ms: int) -> None:
+    """Enter calls that only read, after an entry of that time at the latest."""
+    global _time_ns, _guarded
+    _time_ns, _guarded = max(_time_ns, time_ms * 1_000_000), True
 
 
 def end() -> None:

@@ -146,9 +146,9 @@ class Host:
             if waits.stop_timer(timer.number):
                 self._ring(timer)
 
-    def begin_read(self) -> None:
-        """Enter calls that only read."""
-        self._world.begin_read()
+    def begin_read(self, time_ms: int, /) -> None:
+        """Enter calls that only read a state of that time."""
+        self._world.begin_read(time_ms)
         waits = _waits.current()
         waits.step, waits.key = None, None
 

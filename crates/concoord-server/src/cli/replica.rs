@@ -75,7 +75,7 @@ pub(super) struct Options {
     /// The Python that hosts an object of a Python class
     #[arg(long)]
     python: Option<PathBuf>,
-    /// How long the calls of one entry may take a Python object [default: 30]
+    /// How long a call may take a Python object [default: 30]
     #[arg(long, value_parser = seconds, value_name = "SECONDS")]
     apply_timeout: Option<Duration>,
     /// Silence after which a client's session ends [default: 10]

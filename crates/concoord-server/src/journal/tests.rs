@@ -187,7 +187,7 @@ fn a_read_without_an_answer_outlives_the_state_that_it_was_asked_of() {
     send(&mut journal);
     journal.hear(done(1), Instant::now()).unwrap();
     journal.end_life();
-    journal.ask(WorkerAction::Read(vec![read]));
+    journal.ask(WorkerAction::Read { time_ms: 0, calls: vec![read] });
     journal.ask(WorkerAction::Restore(Bytes::from_static(b"state")));
     let mut to = BytesMut::new();
     assert!(matches!(journal.send(Instant::now(), &mut to), Next::Give(_)));

@@ -35,6 +35,9 @@ pub(crate) const DIES_OF_LOST: &str = "dies_of_lost";
 /// to be written down.
 pub(crate) const HANGS_OF_SNAPSHOT: &str = "hangs_of_snapshot";
 
+/// Where there is a file of this name in the test's folder, the object's source is another one.
+pub(crate) const CHANGED: &str = "changed";
+
 /// An object with a total, and with methods that misbehave.
 #[derive(Default)]
 struct Fake {
@@ -84,9 +87,11 @@ impl Fake {
                 }
                 // The class names the folder, so that each test has its own.
                 self.scratch = class.clone().into();
-                FromWorker::Loaded { interfaces: vec![interface(class)], runtime: "fake 1".into() }
+                let changed = self.scratch.join(CHANGED).exists();
+                let runtime = if changed { "fake 2" } else { "fake 1" }.into();
+                FromWorker::Loaded { interfaces: vec![interface(class)], runtime }
             }
-            ToWorker::Apply { calls, .. } | ToWorker::Read(calls) => {
+            ToWorker::Apply { calls, .. } | ToWorker::Read { calls, .. } => {
                 let mut run = |call: &HostedCall| {
                     let total = Value::Int(self.run(&call.method).try_into().expect("it is small"));
                     Done::Ended(call.number, Outcome::Returned(total.encode().expect("it is flat")))

@@ -57,7 +57,7 @@ impl Hosted {
 
     fn read(&mut self, method: &str) {
         let calls = self.calls(&[method]);
-        self.worker.ask(WorkerAction::Read(calls));
+        self.worker.ask(WorkerAction::Read { time_ms: 0, calls });
     }
 
     async fn event(&mut self) -> Event {
@@ -118,6 +118,30 @@ fn a_call_that_the_worker_died_of_by_chance_is_tried_once_more_and_answered() {
         hosted.apply(&["add"]);
         let expected = [(2, Ok(2)), (3, Ok(102)), (4, Ok(103)), (5, Ok(104))];
         assert_eq!(hosted.done(4).await, expected);
+    });
+}
+
+#[test]
+fn that_the_class_has_changed_is_told_until_it_is_put_back() {
+    let scratch = tempfile::tempdir().expect("there is room");
+    run_local(async {
+        let mut hosted = Hosted::load(scratch.path()).await;
+        let changed = scratch.path().join(fake::CHANGED);
+        std::fs::write(&changed, "").expect("there is room");
+        hosted.apply(&["add", "die_once"]);
+        for _ in 0..2 {
+            let Event::Hosting(Err(reason)) = hosted.event().await else { panic!("it is told") };
+            assert!(reason.contains("put its source back"), "{reason}");
+        }
+        std::fs::remove_file(&changed).expect("it is there");
+        loop {
+            match hosted.event().await {
+                Event::Hosting(Err(_)) => {}
+                Event::Hosting(Ok(())) => break,
+                other => panic!("{other:?} without a worker"),
+            }
+        }
+        assert_eq!(hosted.done(2).await, [(1, Ok(1)), (2, Ok(101))]);
     });
 }
 

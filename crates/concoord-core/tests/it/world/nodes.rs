@@ -82,6 +82,7 @@ impl World {
             dead_timeout: Duration::from_secs(3),
             snapshot_bytes: self.snapshot_bytes,
             disk_timeout: Duration::from_secs(1),
+            worker_timeout: Duration::from_secs(5),
             refused_is_dead: self.refused_is_dead,
             fences: self.fences.is_some(),
             greeting: Duration::from_millis(300),

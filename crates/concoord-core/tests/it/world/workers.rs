@@ -18,6 +18,8 @@ use crate::list::List;
 pub(super) struct Worker {
     pub(super) asked: VecDeque<WorkerAction>,
     pub(super) working: bool,
+    /// It does nothing.
+    still: bool,
     /// It can't get past that call.
     pub(super) stuck: Option<u64>,
     /// The order in which the sets of its state iterate: it follows from what happened since the
@@ -45,6 +47,7 @@ impl World {
             }
             WorkerAction::Restore(_) => {
                 worker.stuck = None;
+                worker.asked.retain(|asked| matches!(asked, WorkerAction::Read { .. }));
                 worker.asked.push_back(action);
             }
             action => worker.asked.push_back(action),
@@ -52,9 +55,31 @@ impl World {
         self.wake_worker(node);
     }
 
+    /// Has the worker of that node do nothing, or go on.
+    pub(crate) fn hold_worker(&mut self, node: usize, still: bool) {
+        self.nodes[node].worker.still = still;
+        self.wake_worker(node);
+    }
+
+    /// That node's worker died, and there is none in its place for that reason; or there is.
+    pub(crate) fn host(&mut self, node: usize, result: Result<(), String>) {
+        self.hold_worker(node, result.is_err());
+        let life = self.nodes[node].life;
+        self.at(self.now, Happening::Hear(node, life, Event::Hosting(result)));
+    }
+
+    /// Bytes of calls that the worker of that node has not done.
+    pub(crate) fn undone_bytes(&self, node: usize) -> usize {
+        let calls = self.nodes[node].worker.asked.iter().flat_map(|asked| match asked {
+            WorkerAction::Apply { calls, .. } => calls.as_slice(),
+            _ => &[],
+        });
+        calls.map(|call| call.arguments.len()).sum()
+    }
+
     pub(super) fn wake_worker(&mut self, node: usize) {
         let worker = &mut self.nodes[node].worker;
-        if !worker.working && worker.stuck.is_none() && !worker.asked.is_empty() {
+        if !worker.working && !worker.still && worker.stuck.is_none() && !worker.asked.is_empty() {
             worker.working = true;
             let life = self.nodes[node].life;
             let slow = if self.dice.chance(3) { 200_000 } else { 1_000 };
@@ -109,7 +134,7 @@ impl World {
                     Event::Done(vec![Done::Ended(number, outcome)], None)
                 }
             }
-            WorkerAction::Read(calls) => {
+            WorkerAction::Read { calls, .. } => {
                 let outcome = |call: &HostedCall| {
                     let value = list.read(&call.method, &Arguments::default()).unwrap();
                     Done::Ended(call.number, Outcome::Returned(value.encode().unwrap()))

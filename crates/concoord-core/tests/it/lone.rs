@@ -1,0 +1,251 @@
+//! One replica that hosts a worker's object, step by step: what it asks of the worker, and when.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use concoord_core::call::{Call, ConnectionId, Outcome, SessionId};
+use concoord_core::limits::{CONNECTION_BYTES_MAX, HOSTED_READS_BYTES_MAX, UNDONE_BYTES_MAX};
+use concoord_core::replica::{Action, Config, Event, Hosting, Replica, WorkerAction};
+use concoord_core::view::{Member, ReplicaId};
+use concoord_core::wire::{Answer, Done, HostedCall, Request};
+
+use crate::list::LIST;
+
+const TICK: Duration = Duration::from_millis(10);
+const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
+const MIB: usize = 1 << 20;
+
+/// The replica, and what it said that nobody has looked at yet.
+struct Lone {
+    replica: Replica,
+    now: Duration,
+    /// Calls and reads that the worker was given and has not done.
+    given: Vec<HostedCall>,
+    /// The times of reads.
+    read_at: Vec<u64>,
+    answers: Vec<(ConnectionId, Answer)>,
+    disconnected: Vec<ConnectionId>,
+    sessions: Vec<SessionId>,
+    sequence: u64,
+}
+
+impl Lone {
+    /// A replica that serves, with so many sessions, each on a connection of that number.
+    fn new(sessions: u64) -> Self {
+        let config = Config {
+            member: Member::new(ReplicaId(1), ([127, 0, 0, 1], 14000).into()),
+            bootstrap: vec![],
+            restore: None,
+            runtime: String::new(),
+            seed: 1,
+            tick: TICK,
+            election_timeout: Duration::from_millis(500),
+            heartbeat: Duration::from_millis(50),
+            session_timeout: Duration::from_secs(3600),
+            dead_timeout: Duration::from_secs(3),
+            snapshot_bytes: 1 << 30,
+            disk_timeout: Duration::from_secs(1),
+            worker_timeout: WORKER_TIMEOUT,
+            refused_is_dead: false,
+            fences: false,
+            greeting: Duration::ZERO,
+        };
+        let mut lone = Self {
+            replica: Replica::new(config, Hosting::worker(vec![LIST.clone()])),
+            now: Duration::ZERO,
+            given: vec![],
+            read_at: vec![],
+            answers: vec![],
+            disconnected: vec![],
+            sessions: vec![],
+            sequence: 0,
+        };
+        lone.pass(Duration::from_secs(2));
+        // It is asked when its first timer is due.
+        lone.work();
+        for session in 1..=sessions {
+            lone.hear(Event::Request(ConnectionId(session), Request::Open));
+            let Some((_, Answer::Opened(session))) = lone.answers.pop() else {
+                panic!("it serves: {:?}", lone.reason())
+            };
+            lone.sessions.push(session);
+        }
+        lone
+    }
+
+    fn hear(&mut self, event: Event) {
+        self.replica.step(event);
+        self.turn();
+    }
+
+    fn turn(&mut self) {
+        let mut actions = Vec::new();
+        let wall_ms = 1_800_000_000_000 + u64::try_from(self.now.as_millis()).unwrap();
+        self.replica.turn(self.now, wall_ms, &mut actions);
+        for action in actions {
+            match action {
+                Action::Worker(WorkerAction::Apply { calls, .. }) => self.given.extend(calls),
+                Action::Worker(WorkerAction::Read { time_ms, calls }) => {
+                    self.read_at.push(time_ms);
+                    self.given.extend(calls);
+                }
+                Action::Answer(connection, answer) => self.answers.push((connection, answer)),
+                Action::Disconnect(connection) => self.disconnected.push(connection),
+                _ => {}
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += TICK;
+            self.hear(Event::Tick);
+        }
+    }
+
+    /// A call of that session with so many bytes of arguments, on a connection of that number.
+    fn call(&mut self, at: usize, connection: u64, method: &str, bytes: usize) {
+        self.sequence += 1;
+        let call = Call {
+            session: self.sessions[at],
+            sequence: self.sequence,
+            acked: self.sequence.saturating_sub(200),
+            method: method.into(),
+            arguments: Bytes::from(vec![0; bytes]),
+            ..Call::default()
+        };
+        self.hear(Event::Request(ConnectionId(connection), Request::Call(call)));
+    }
+
+    /// The worker does all that it was given; says how many calls of clients that were.
+    fn work(&mut self) -> usize {
+        let given = std::mem::take(&mut self.given);
+        let outcome = Outcome::Returned(Bytes::from_static(&[0xf6]));
+        let done = given.iter().map(|call| Done::Ended(call.number, outcome.clone())).collect();
+        self.hear(Event::Done(done, None));
+        given.iter().filter(|call| call.call.session.0 > 0).count()
+    }
+
+    fn given_bytes(&self) -> usize {
+        self.given.iter().map(|call| call.arguments.len()).sum()
+    }
+
+    /// Why it is not ready.
+    fn reason(&self) -> Option<String> {
+        let status = self.replica.status();
+        (!status.ready).then_some(status.reason)
+    }
+}
+
+#[test]
+fn a_read_that_the_worker_has_counts_for_its_connection() {
+    let mut lone = Lone::new(1);
+    let most = CONNECTION_BYTES_MAX / MIB;
+    for _ in 0..3 * most {
+        lone.call(0, 1, "length", MIB);
+        assert_eq!(lone.work(), 1);
+    }
+    assert_eq!((lone.answers.len(), lone.disconnected.len()), (3 * most, 0));
+    for _ in 0..most {
+        lone.call(0, 1, "length", MIB);
+    }
+    assert!(lone.disconnected.is_empty());
+    lone.call(0, 1, "length", MIB);
+    assert_eq!(lone.disconnected, [ConnectionId(1)]);
+}
+
+#[test]
+fn the_worker_is_given_no_more_reads_than_there_is_room_for_whoever_comes_and_goes() {
+    let mut lone = Lone::new(1);
+    for connection in 1..=10 {
+        for _ in 0..30 {
+            lone.call(0, connection, "length", MIB);
+        }
+        if connection != 10 {
+            lone.hear(Event::Disconnected(ConnectionId(connection)));
+        }
+        assert!(lone.given_bytes() <= HOSTED_READS_BYTES_MAX + MIB);
+    }
+    let mut reads = 0;
+    while !lone.given.is_empty() {
+        reads += lone.work();
+    }
+    assert!(reads < 120, "those of clients that are gone are not done: {reads}");
+    let answered = lone.answers.iter().filter(|(connection, _)| *connection == ConnectionId(10));
+    assert_eq!(answered.count(), 30);
+}
+
+#[test]
+fn a_read_is_of_the_time_of_the_state() {
+    let mut lone = Lone::new(1);
+    lone.call(0, 1, "length", 0);
+    let opened = lone.read_at[0];
+    assert!(opened >= 1_800_000_000_000);
+    lone.pass(Duration::from_secs(7));
+    lone.call(0, 1, "append", 0);
+    lone.call(0, 1, "length", 0);
+    assert!(lone.read_at[1] >= opened + 7_000, "{:?}", lone.read_at);
+}
+
+#[test]
+fn a_worker_that_is_behind_is_given_no_more_than_there_is_room_for() {
+    let mut lone = Lone::new(4);
+    let calls = 3 * UNDONE_BYTES_MAX / 2 / MIB;
+    for call in 0..calls {
+        lone.call(call % 4, call as u64 % 4 + 1, "append", MIB);
+    }
+    assert!(lone.disconnected.is_empty());
+    let given = lone.given_bytes();
+    assert!((UNDONE_BYTES_MAX..=UNDONE_BYTES_MAX + MIB).contains(&given), "{given}");
+    let mut done = 0;
+    while !lone.given.is_empty() {
+        done += lone.work();
+    }
+    assert_eq!((done, lone.answers.len()), (calls, calls));
+}
+
+#[test]
+fn a_replica_is_not_ready_while_its_worker_is_behind() {
+    for method in ["append", "length"] {
+        let mut lone = Lone::new(1);
+        // However many calls: as long as each is done in time it is ready.
+        for _ in 0..10 {
+            lone.call(0, 1, method, 0);
+            lone.pass(WORKER_TIMEOUT / 2);
+            assert_eq!((lone.work(), lone.reason()), (1, None));
+        }
+        lone.call(0, 1, method, 0);
+        for _ in 0..3 {
+            lone.pass(WORKER_TIMEOUT / 4);
+            lone.call(0, 1, method, 0);
+            assert_eq!(lone.reason(), None);
+        }
+        lone.pass(WORKER_TIMEOUT / 4 + 2 * TICK);
+        let reason = lone.reason().unwrap();
+        assert!(reason.contains("the worker is 5 s behind"), "{reason}");
+        assert_eq!(lone.work(), 4);
+        lone.pass(TICK);
+        assert_eq!(lone.reason(), None);
+    }
+}
+
+#[test]
+fn a_replica_is_not_ready_while_no_worker_can_be_started() {
+    let mut lone = Lone::new(1);
+    lone.hear(Event::Hosting(Err("its source has changed".into())));
+    let reason = lone.reason().unwrap();
+    assert!(reason.contains("its source has changed"), "{reason}");
+    lone.hear(Event::Hosting(Ok(())));
+    assert_eq!(lone.reason(), None);
+}
+
+#[test]
+fn that_its_process_was_stopped_is_not_its_workers_fault() {
+    let mut lone = Lone::new(1);
+    lone.call(0, 1, "append", 0);
+    lone.pass(WORKER_TIMEOUT / 2);
+    lone.now += 10 * WORKER_TIMEOUT;
+    lone.pass(WORKER_TIMEOUT / 2);
+    assert_eq!(lone.reason(), None);
+}
