@@ -180,9 +180,9 @@ fn a_queue_in_the_place_of_one_that_was_removed_gives_out_no_token_again() {
     stage.object = LockingQueue::default();
     stage.returns(caller(9), "put", vec![Value::Int(3)]);
     tokens.push(get(&mut stage, 2).0);
-    let tokens = tokens.iter().map(|token| match token {
-        Value::Int(token) => *token,
-        other => panic!("{other:?} is no token"),
+    let tokens = tokens.iter().map(|token| {
+        let Value::Int(token) = token else { panic!("{token:?} is no token") };
+        *token
     });
     assert!(tokens.is_sorted_by(|one, next| one < next));
 }
