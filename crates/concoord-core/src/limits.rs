@@ -106,6 +106,11 @@ pub const CONNECTION_SESSIONS_MAX: usize = 16;
 /// further calls are refused without having run.
 pub const SESSION_REPLY_BYTES_MAX: usize = 8 << 20;
 
+/// Bytes of replies of a worker's objects that are kept for one session until it acknowledges them.
+/// Past this, or past twice [`SESSION_PARKED_MAX`] calls, the session is expired: what a worker
+/// does can't be refused while applying. Far more than clients leave open that tell what they got.
+pub const SESSION_LATE_BYTES_MAX: usize = 256 << 20;
+
 /// A session that is silent for this long is expired, through the log.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,6 +1,7 @@
 //! A replica: what reaches it goes in by [`Replica::step`], what follows comes out of
 //! [`Replica::turn`].
 
+mod ailing;
 mod backup;
 mod calls;
 mod deaths;
@@ -19,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use self::ailing::Ailing;
 use self::backup::Backups;
 use self::calls::Clients;
 use self::deaths::Proofs;
@@ -93,8 +95,7 @@ pub struct Replica {
     backups: Backups,
     disk: Disk,
     pace: Pace,
-    /// When what is wrong with this replica was last complained of.
-    ailment_told: Option<Duration>,
+    ailing: Ailing,
     /// Lineage and number of the view that is written down here, and of a later one with what must
     /// be safe for that.
     written: (u64, u64),
@@ -188,7 +189,7 @@ impl Replica {
             backups: Backups::default(),
             alone: None,
             pace: Pace::default(),
-            ailment_told: None,
+            ailing: Ailing::default(),
             disk: Disk { due: config.snapshot_bytes, ..Disk::default() },
             actions: Vec::new(),
             followers_wait: false,

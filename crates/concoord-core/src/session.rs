@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Call, Outcome, Refusal, SessionId};
-use crate::limits::{SESSION_CALLS_MAX, SESSION_PARKED_MAX, SESSION_REPLY_BYTES_MAX, SESSIONS_MAX};
+use crate::limits::{
+    SESSION_CALLS_MAX, SESSION_LATE_BYTES_MAX, SESSION_PARKED_MAX, SESSION_REPLY_BYTES_MAX,
+    SESSIONS_MAX,
+};
 use crate::planted;
 
 /// All open sessions.
@@ -31,6 +34,8 @@ struct Session {
     reply_bytes: usize,
     /// Calls parked here, or that were and whose replies are kept; not those of a worker.
     parked: usize,
+    /// Bytes of the replies that came from the worker.
+    late_bytes: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +94,10 @@ impl Sessions {
 
     /// What was kept of all calls is gone.
     pub(crate) fn forget(&mut self) {
-        self.open.values_mut().for_each(|session| session.kept.clear());
+        for session in self.open.values_mut() {
+            session.kept.clear();
+            session.late_bytes = 0;
+        }
     }
 
     /// What was kept of parked calls is gone.
@@ -118,6 +126,13 @@ impl Sessions {
     /// How many were ever opened.
     pub(crate) const fn opened(&self) -> u64 {
         self.opened
+    }
+
+    /// Sessions for which too much is kept that came from the worker. Workers finish when they do,
+    /// so that none of this can be refused while applying; and their calls can't be refused before
+    /// they are in the log, since another copy may be there already.
+    pub(crate) fn overfull(&self) -> impl Iterator<Item = SessionId> {
+        self.open.iter().filter(|(_, session)| session.is_overfull()).map(|(id, _)| *id)
     }
 
     /// Decides on a call. After [`Verdict::Run`] the caller says how it ended with
@@ -209,7 +224,11 @@ impl Sessions {
                 // Another replica was quicker, and its reply has arrived.
                 session.kept.remove(&sequence);
             } else {
-                session.kept.insert(sequence, Kept::Late(outcome.clone()));
+                session.late_bytes += outcome.size();
+                let before = session.kept.insert(sequence, Kept::Late(outcome.clone()));
+                if let Some(Kept::Late(before)) = before {
+                    session.late_bytes -= before.size();
+                }
             }
             return;
         }
@@ -256,7 +275,10 @@ impl Sessions {
                 session.reply_bytes += outcome.size();
                 *kept = Kept::Woken(outcome.clone());
             }
-            Some(kept @ Kept::LateParked) => *kept = Kept::LateWoken(outcome.clone()),
+            Some(kept @ Kept::LateParked) => {
+                session.late_bytes += outcome.size();
+                *kept = Kept::LateWoken(outcome.clone());
+            }
             Some(
                 Kept::Running(_)
                 | Kept::Done(_)
@@ -295,8 +317,14 @@ impl Session {
             .kept
             .extract_if(self.acked..acked, |_, kept| matches!(kept, Kept::Done(_) | Kept::Late(_)))
         {
-            if let Kept::Done(outcome) = kept {
-                self.reply_bytes -= outcome.size();
+            match kept {
+                Kept::Done(outcome) => self.reply_bytes -= outcome.size(),
+                Kept::Late(outcome) => self.late_bytes -= outcome.size(),
+                Kept::Running(_)
+                | Kept::Parked
+                | Kept::Woken(_)
+                | Kept::LateParked
+                | Kept::LateWoken(_) => {}
             }
         }
         self.acked = acked;
@@ -313,8 +341,12 @@ impl Session {
                     self.parked -= 1;
                     self.kept.remove(sequence);
                 }
+                Some(Kept::LateWoken(outcome)) => {
+                    self.late_bytes -= outcome.size();
+                    self.kept.remove(sequence);
+                }
                 // That the worker's object has ended it may not be known here yet.
-                Some(Kept::LateWoken(_) | Kept::LateParked) => {
+                Some(Kept::LateParked) => {
                     self.kept.remove(sequence);
                 }
                 // Nobody can have received that.
@@ -330,6 +362,11 @@ impl Session {
 
     fn is_beyond(&self, sequence: u64) -> bool {
         sequence - self.acked > SESSION_CALLS_MAX
+    }
+
+    fn is_overfull(&self) -> bool {
+        self.late_bytes > SESSION_LATE_BYTES_MAX
+            || self.kept.len() > 2 * SESSION_PARKED_MAX + SESSION_CALLS_MAX as usize
     }
 
     fn is_full(&self) -> bool {
@@ -403,6 +440,34 @@ mod tests {
             Verdict::Answer(Outcome::Refused(Refusal::SessionExpired))
         );
         assert_ne!(sessions.open().unwrap(), id);
+    }
+
+    #[test]
+    fn a_session_for_which_a_worker_did_too_much_is_named_until_it_acknowledges() {
+        let mut sessions = Sessions::default();
+        let id = sessions.open().unwrap();
+        let large = Outcome::Returned(Bytes::from(vec![0; SESSION_LATE_BYTES_MAX / 2]));
+        let run = |sessions: &mut Sessions, sequence, acked, received: &[u64]| {
+            let received = received.to_vec();
+            let verdict = sessions.admit(&Call { received, ..call(id, sequence, acked) });
+            assert_eq!(verdict, Verdict::Run);
+            sessions.running(id, sequence);
+        };
+        run(&mut sessions, 1, 1, &[]);
+        sessions.parked_late(id, 1);
+        sessions.woken(id, 1, &large);
+        run(&mut sessions, 2, 1, &[]);
+        sessions.done(id, 2, &large);
+        assert_eq!(sessions.overfull().collect::<Vec<_>>(), [id]);
+        run(&mut sessions, 3, 3, &[]);
+        assert_eq!(sessions.overfull().count(), 0);
+        run(&mut sessions, 4, 3, &[1]);
+        assert_eq!(sessions.open[&id].late_bytes, 0);
+        for sequence in 5..=2 * SESSION_PARKED_MAX as u64 + 300 {
+            run(&mut sessions, sequence, sequence, &[]);
+            sessions.parked_late(id, sequence);
+        }
+        assert_eq!(sessions.overfull().collect::<Vec<_>>(), [id]);
     }
 
     #[test]

@@ -327,6 +327,8 @@ pub enum PeerMessage {
     Declined(Order, String),
     /// To a witness, by the leader: all voters with an object have the log up to that entry.
     Held(u64),
+    /// The sender's disk or worker does not keep up: it should not lead.
+    Ails,
 }
 
 /// What a replica asks of the worker that hosts its object.

@@ -225,6 +225,11 @@ impl Replica {
             {
                 self.clients.queue.push(Command::Expire(session));
             }
+            for session in self.machine.state.sessions.overfull().collect::<Vec<_>>() {
+                self.clients.queue.push(Command::Expire(session));
+                let text = format!("session {session} keeps too much that it was told: it ends");
+                self.note(tracing::Level::WARN, text);
+            }
         } else if let Some(leader) = self.leader() {
             let heard = std::mem::take(&mut self.clients.heard_here);
             if !heard.is_empty() {

@@ -14,10 +14,6 @@ use crate::view::{Cause, Change, Member, Process, ReplicaId, Role, View};
 use crate::wire::{Order, PeerMessage, Purpose, Who};
 
 /// Ticks between two looks at what is overdue.
-/// How often a disk or a worker that does not keep up is complained of, and a leader with such a
-/// one tries to hand on.
-const REMIND: Duration = Duration::from_secs(2);
-
 pub(super) const MINDING_TICKS: u64 = 20;
 
 /// Ticks between two times of asking for membership, or for leave.
@@ -184,33 +180,13 @@ impl Replica {
         let others = self.machine.state.view.serving().filter(|other| other.id != me);
         // Two that leave at once must not hand it to each other until their time is up.
         let stays = |id| !self.watch.leaving.contains(&id);
-        let heir = others.max_by_key(|voter| (stays(voter.id), self.consensus.matched(voter.id)));
+        let heir = others.max_by_key(|Member { id, .. }| {
+            (stays(*id), !self.is_ailing(*id), self.consensus.matched(*id))
+        });
         if let Some(Member { id, address, .. }) = heir.cloned() {
             self.note(tracing::Level::INFO, format!("{reason}: the leadership goes to {address}"));
             self.consensus.transfer(id);
         }
-    }
-
-    /// A leader whose disk or worker does not keep up hands on to the voter that is furthest: it
-    /// could neither answer its clients nor be of use to others.
-    pub(super) fn mind_ailment(&mut self) {
-        let Some(reason) = self.ailment() else {
-            self.ailment_told = None;
-            return;
-        };
-        if self.ailment_told.is_some_and(|told| told + REMIND > self.now) {
-            return;
-        }
-        self.ailment_told = Some(self.now);
-        if self.is_leader() && self.phase == Phase::Member {
-            self.hand_over(&reason);
-        }
-        self.note(tracing::Level::WARN, reason);
-    }
-
-    /// Why this replica is of no use for now, though nothing is wrong with its cluster.
-    pub(super) fn ailment(&self) -> Option<String> {
-        self.disk_is_slow().or_else(|| self.worker_is_behind())
     }
 
     pub(super) fn leaver(&mut self, id: ReplicaId) {

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use concoord_core::call::{Call, ConnectionId, Outcome, SessionId};
-use concoord_core::limits::{CONNECTION_BYTES_MAX, HOSTED_READS_BYTES_MAX, UNDONE_BYTES_MAX};
+use concoord_core::limits::{
+    CONNECTION_BYTES_MAX, HOSTED_READS_BYTES_MAX, RESULT_BYTES_MAX, SESSION_LATE_BYTES_MAX,
+    UNDONE_BYTES_MAX,
+};
 use concoord_core::replica::{Action, Config, Event, Hosting, Replica, WorkerAction};
 use concoord_core::view::{Member, ReplicaId};
 use concoord_core::wire::{Answer, Done, HostedCall, Request};
@@ -248,4 +251,22 @@ fn that_its_process_was_stopped_is_not_its_workers_fault() {
     lone.now += 10 * WORKER_TIMEOUT;
     lone.pass(WORKER_TIMEOUT / 2);
     assert_eq!(lone.reason(), None);
+}
+
+#[test]
+fn a_session_that_never_says_what_it_was_told_ends() {
+    let mut lone = Lone::new(2);
+    let large = Outcome::Returned(Bytes::from(vec![0; RESULT_BYTES_MAX]));
+    for _ in 0..=SESSION_LATE_BYTES_MAX / RESULT_BYTES_MAX {
+        lone.call(0, 1, "append", 0);
+        let number = lone.given.pop().unwrap().number;
+        lone.hear(Event::Done(vec![Done::Ended(number, large.clone())], None));
+    }
+    lone.answers.clear();
+    lone.pass(Duration::from_secs(1));
+    let expired = (ConnectionId(1), Answer::Expired(lone.sessions[0]));
+    assert_eq!(lone.answers, [expired]);
+    lone.work();
+    lone.call(1, 2, "append", 0);
+    assert_eq!(lone.work(), 1);
 }
