@@ -356,6 +356,10 @@ impl Method {
 /// The method that puts a new object in the old one's place.
 pub const INIT: &str = "__concoordinit__";
 
+/// What makes an object with the arguments of its [`INIT`], unless there is one: then it returns
+/// False and changes nothing.
+pub const CREATE: &str = "__concoordcreate__";
+
 /// The special methods that clients may call where the class defines them: the re-initialiser,
 /// and those of Python's own that only look.
 pub const SPECIAL_METHODS: [&str; 7] = [

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use concoord_core::call::{CallId, ObjectName, Outcome, Refusal, SessionId};
 use concoord_core::limits::{RESULT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use concoord_core::object::CREATE;
 use concoord_core::value::{Arguments, Exception, Value};
 use concoord_core::wire::{
     CANCEL, Done, FromWorker, HostedCall, LOST, REMOVE, SKIPPED, STEPS, ToWorker, WAKE, Written,
@@ -336,7 +337,8 @@ impl<'py> Service<'py> {
     }
 
     fn apply_call(&self, call: HostedCall) -> PyResult<Done> {
-        let outcome = match self.methods("methods_of", &call.object) {
+        let how = if call.method == CREATE { "create" } else { "methods_of" };
+        let outcome = match self.methods(how, &call.object) {
             Ok(methods) => match methods.get_item(&call.method)? {
                 Some(method) => self.run_call(&method, &call.arguments)?,
                 None => Ran::Ended(self.no_method(call.method)),

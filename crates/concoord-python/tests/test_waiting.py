@@ -383,6 +383,20 @@ def test_a_timer_is_of_the_object_that_asks_for_it() -> None:
         assert worker.wake_at is None
 
 
+def test_what_can_not_be_made_is_not_there_and_can_be_made_otherwise() -> None:
+    with WorkerProcess("waiting.Timed", "waiting.Refuses") as worker:
+
+        def make(*args: object) -> object:
+            made = by(1, "__concoordcreate__", *args, of="waiting.Refuses", name="r")
+            return worker.apply(made)[0]
+
+        assert make("exit").error.name == "SystemExit"
+        assert worker.wake_at is None
+        assert [make("well"), make("exit")] == [None, False]
+        count = by(1, "count", of="waiting.Refuses", name="r")
+        assert worker.apply(count, clock_ms=9000) == [1]
+
+
 def test_whoever_leaves_ends_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with WorkerProcess("waiting.Timed", "waiting.Grumpy") as worker:
         worker.apply(("broken_later",), clock_ms=0)

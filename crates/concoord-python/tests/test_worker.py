@@ -64,21 +64,23 @@ def test_what_is_done_is_said_before_what_takes_long(worker: WorkerProcess) -> N
     long, endless = ("spin", (1_000_000,)), ("halt",)
     both = frames.apply(1, 0, [(1, long)]) + frames.apply(2, 0, [(2, endless)])
     worker.socket.sendall(both)
-    try:
-        assert worker.answer() == ("done", [(1, 1_000_000)], None)
-    finally:
-        os.kill(worker.process.pid, signal.SIGCONT)
+    assert worker.answer() == ("done", [(1, 1_000_000)], None)
+    have_go_on(worker)
     assert worker.answer() == ("done", [(2, None)], None)
 
 
 def test_what_is_done_of_an_entry_is_said_before_the_rest(worker: WorkerProcess) -> None:
     calls = [("spin", (1_000_000,)), ("halt",)]
     worker.send(frames.apply(1, 0, list(enumerate(calls, 1))))
-    try:
-        assert worker.answer() == ("done", [(1, 1_000_000)], None)
-    finally:
-        os.kill(worker.process.pid, signal.SIGCONT)
+    assert worker.answer() == ("done", [(1, 1_000_000)], None)
+    have_go_on(worker)
     assert worker.answer() == ("done", [(2, None)], None)
+
+
+def have_go_on(worker: WorkerProcess) -> None:
+    _, status = os.waitpid(worker.process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    os.kill(worker.process.pid, signal.SIGCONT)
 
 
 def test_a_frame_may_come_byte_by_byte(worker: WorkerProcess) -> None:

@@ -11,7 +11,7 @@ use super::watches::Taken;
 use super::{Effect, Machine};
 use crate::call::{Call, CallId, Caller, ObjectName, Outcome, Refusal};
 use crate::limits::OBJECTS_MAX;
-use crate::object::INIT;
+use crate::object::{CREATE, INIT};
 use crate::objects;
 use crate::value::{Arguments, Exception, Value};
 use crate::wire::REMOVE;
@@ -60,10 +60,6 @@ impl Directory {
 /// Begins to give every change of the object, or gives those after a step. Where there are none it
 /// parks until there are, and then returns an empty list: they are there to be asked for.
 const WATCH: &str = "__concoordwatch__";
-
-/// Makes the object, with the arguments of its `__concoordinit__`, unless there is one: then it
-/// returns False and changes nothing.
-const CREATE: &str = "__concoordcreate__";
 
 /// Says who has what and who waits.
 const DESCRIBE: &str = "__concoorddescribe__";
@@ -133,12 +129,16 @@ impl Machine {
 
     /// Does what can be asked of any object.
     pub(super) fn apply_meta(&mut self, index: u64, call: Call, then: &mut impl FnMut(Effect)) {
-        if call.method == CREATE && self.find(&call.object).is_none() {
-            let call = Call { method: INIT.into(), ..call };
-            return match self.place_of(&call.object.class) {
-                Some(Place::Worker) => self.host(index, call, then),
-                Some(Place::Native) | None => self.apply_native(index, &call, then),
-            };
+        if call.method == CREATE && !self.proper(&call.object).is_default() {
+            match self.place_of(&call.object.class) {
+                // It alone knows whether an earlier attempt has failed.
+                Some(Place::Worker) => return self.host(index, call, then),
+                Some(Place::Native) | None => {
+                    if self.find(&call.object).is_none() {
+                        return self.create(index, call, then);
+                    }
+                }
+            }
         }
         let (id, call) = (call.id(), &call);
         let made = match Arguments::decode(&call.arguments) {
@@ -156,6 +156,25 @@ impl Machine {
             }
             Ok(Some(result)) => self.finish(id, &outcome_of(result), then),
             Err(outcome) => self.finish(id, &outcome, then),
+        }
+    }
+
+    /// Makes an object that lives here; none stays where that raises.
+    fn create(&mut self, index: u64, call: Call, then: &mut impl FnMut(Effect)) {
+        let call = Call { method: INIT.into(), ..call };
+        let mut is_made = false;
+        self.apply_native(index, &call, &mut |effect| {
+            if let Effect::Replied(session, sequence, outcome) = &effect
+                && (*session, *sequence) == (call.session, call.sequence)
+            {
+                is_made = matches!(outcome, Outcome::Returned(_));
+            }
+            then(effect);
+        });
+        let id = self.find(&call.object);
+        if let Some(id) = id.filter(|_| !is_made) {
+            self.state.directory.remove(&self.proper(&call.object));
+            self.natives.remove(id);
         }
     }
 

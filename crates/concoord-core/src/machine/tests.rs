@@ -300,6 +300,24 @@ fn objects_are_listed_described_and_removed() {
 }
 
 #[test]
+fn what_can_not_be_made_is_not_there_and_can_be_made_otherwise() {
+    let mut stage = Stage::new();
+    let semaphore = ObjectName { class: objects::semaphore::CLASS.into(), name: "a".into() };
+    let mut create = |sequence, count: i64| {
+        let count = vec![Value::Int(count)];
+        stage.call_with(1, sequence, &semaphore, "__concoordcreate__", count);
+        (stage.replies().remove(0).2, stage.machine.find(&semaphore).is_some())
+    };
+    let (refused, is_there) = create(1, -1);
+    assert!(matches!(refused, Outcome::Raised(_)) && !is_there, "{refused:?}");
+    assert_eq!(create(2, 3), (returned(Value::None), true));
+    assert_eq!(create(3, 5), (returned(Value::Bool(false)), true));
+    assert!(matches!(create(4, -1), (Outcome::Returned(_), true)), "there is one");
+    stage.call(1, 5, &semaphore, "getvalue");
+    assert_eq!(stage.replies()[0].2, returned(Value::Int(3)));
+}
+
+#[test]
 fn who_waits_for_what_is_removed_is_told_so_once_and_gets_nothing_that_another_leaves() {
     let mut stage = Stage::new();
     let lock = ObjectName { class: objects::readwritelock::CLASS.into(), name: "a".into() };

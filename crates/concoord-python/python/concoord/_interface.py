@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from concoord._concoord import SPECIAL_METHODS
 
 INIT = "__concoordinit__"
+CREATE = "__concoordcreate__"
 READ_ONLY = "__concoord_readonly__"
 
 COMMAND = "_concoord_command"

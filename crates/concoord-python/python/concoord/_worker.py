@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from concoord import _traceback, _waits
 from concoord._concoord import Worker
-from concoord._interface import COMMAND, INIT, callables_of, interface_of, wants_command
+from concoord._interface import COMMAND, CREATE, INIT, callables_of, interface_of, wants_command
 from concoord._load import LoadError, load_class
 from concoord._state import Everything, Form, States, words
 from concoord.exception import BlockingReturn, ObjectRemovedError, UnblockingReturn
@@ -124,6 +124,11 @@ class Host:
         if key not in self._methods:
             self._become(key, self._make(key))
         return self._methods[key]
+
+    def create(self, of: str, name: str) -> dict[str, Any]:
+        """Give what makes an object with arguments, if there is none."""
+        key = (of, name)
+        return {CREATE: _is_there if key in self._objects else functools.partial(self._init, key)}
 
     def look_at(self, of: str, name: str) -> dict[str, Any]:
         """Give what can be called of an object, to read it: none is made that stays."""
@@ -282,6 +287,11 @@ class Host:
         except BaseException as error:
             # SystemExit, too: it is one object's fault, and the others have none.
             sys.stderr.write(_traceback.text(error) + "\n")
+
+
+def _is_there(*_: Any, **__: Any) -> bool:
+    """Tell that nothing was made."""
+    return False
 
 
 def _commanded(method: Any) -> Any:
