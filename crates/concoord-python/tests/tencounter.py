@@ -133,16 +133,6 @@ class TenCounter(Base):
             "sleep": lambda: time.sleep(0),
         }[how]()
 
-    def spin(self, rounds: int) -> int:
-        """Take a while."""
-        return sum(1 for _ in range(rounds))
-
-    def halt(self) -> None:
-        """Stop until somebody has the process go on."""
-        import signal
-
-        signal.raise_signal(signal.SIGSTOP)
-
     def unencodable(self):
         return {"job": [1, object()]}
 
@@ -167,6 +157,19 @@ class Locked:
 
         self.name = "fine"
         self.guard = threading.Lock()
+
+
+class Slow:
+    """Takes its time."""
+
+    def spin(self, rounds: int) -> int:
+        return sum(1 for _ in range(rounds))
+
+    def halt(self) -> None:
+        """Stop until somebody has the process go on."""
+        import signal
+
+        signal.raise_signal(signal.SIGSTOP)
 
 
 class Needy:

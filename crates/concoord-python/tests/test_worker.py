@@ -60,21 +60,16 @@ def test_frames_that_come_together_are_answered_in_order(worker: WorkerProcess) 
     assert sorted(answer[0] for answer in answers[50:]) == ["done", "snapshot"]
 
 
-def test_what_is_done_is_said_before_what_takes_long(worker: WorkerProcess) -> None:
-    long, endless = ("spin", (1_000_000,)), ("halt",)
-    both = frames.apply(1, 0, [(1, long)]) + frames.apply(2, 0, [(2, endless)])
-    worker.socket.sendall(both)
-    assert worker.answer() == ("done", [(1, 1_000_000)], None)
-    have_go_on(worker)
-    assert worker.answer() == ("done", [(2, None)], None)
-
-
-def test_what_is_done_of_an_entry_is_said_before_the_rest(worker: WorkerProcess) -> None:
-    calls = [("spin", (1_000_000,)), ("halt",)]
-    worker.send(frames.apply(1, 0, list(enumerate(calls, 1))))
-    assert worker.answer() == ("done", [(1, 1_000_000)], None)
-    have_go_on(worker)
-    assert worker.answer() == ("done", [(2, None)], None)
+@pytest.mark.parametrize("entries", [1, 2])
+def test_what_is_done_is_said_before_what_takes_long(entries: int) -> None:
+    long, endless = (1, ("spin", (1_000_000,))), (2, ("halt",))
+    frame = frames.apply(1, 0, [long, endless])
+    both = frames.apply(1, 0, [long]) + frames.apply(2, 0, [endless])
+    with WorkerProcess("tencounter.Slow") as worker:
+        worker.socket.sendall(frame if entries == 1 else both)
+        assert worker.answer() == ("done", [(1, 1_000_000)], None)
+        have_go_on(worker)
+        assert worker.answer() == ("done", [(2, None)], None)
 
 
 def have_go_on(worker: WorkerProcess) -> None:
