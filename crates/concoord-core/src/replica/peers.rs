@@ -58,15 +58,15 @@ impl Replica {
     }
 
     /// Whether a peer that is in no view of ours must be able to hear from us: we are joining, or
-    /// it is of a later view, and may be the one that leads us there.
+    /// it is of a later view, and may be the one that leads us there, or that tells us that we are
+    /// left behind: all others with the object that we know of may be gone.
     fn must_answer(&self, hello: &PeerHello) -> bool {
         let is_ahead = |view: &View| {
             hello.standing.is_some_and(|theirs| theirs.is_ahead_of(&view.standing()))
                 && view.member(hello.member.id).is_none()
         };
-        hello.purpose == Purpose::Stream
-            && self.known.len() < MEMBERS_MAX
-            && (self.phase == Phase::Joining || self.view().is_some_and(is_ahead))
+        let is_joining = self.phase == Phase::Joining && hello.purpose == Purpose::Stream;
+        self.known.len() < MEMBERS_MAX && (is_joining || self.view().is_some_and(is_ahead))
     }
 
     fn judge(&self, hello: &PeerHello) -> Welcome {

@@ -135,8 +135,10 @@ pub(crate) fn settle_and_check(world: &mut World) {
     assert!(world.are_clients_done(), "every call is answered in the end\n{}", world.stuck());
     let end = world.now + 2 * SECOND;
     world.run_until(end, |_| false);
-    // Followers hear within a tick of what was decided last, a session's end perhaps.
-    let end = world.now + SECOND;
+    // Followers hear within a tick of what was decided last, a session's end perhaps. Where a
+    // snapshot is due every kilobyte, a state with sets is settled all the time: it may take a while
+    // until there is a moment between.
+    let end = world.now + 20 * SECOND;
     world.run_until(end, World::is_level);
     check(&world.history, &world.list()).unwrap();
     let digests = world.digests();
