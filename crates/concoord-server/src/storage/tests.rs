@@ -108,7 +108,7 @@ fn first() -> Persist {
     Persist { number: 1, snapshot: Some(snapshot(0)), records: vec![promise(1)] }
 }
 
-/// A folder with some entries in it.
+/// A folder with some entries in it, and with the segment that is made ahead.
 fn used() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (mut storage, recovered) = open(folder.path());
@@ -116,6 +116,11 @@ fn used() -> TempDir {
     persist(&mut storage, first());
     persist(&mut storage, plain(2, vec![entry(1), entry(2)]));
     persist(&mut storage, plain(3, vec![entry(3)]));
+    let start = Instant::now();
+    while !folder.path().join("log-2").exists() {
+        assert!(start.elapsed() < AT_ONCE);
+        std::thread::yield_now();
+    }
     folder
 }
 
