@@ -513,8 +513,9 @@ impl Journal {
             return None;
         }
         match life.awaited.front().copied() {
-            Some(Awaited::Calls { first, careful, .. }) => {
-                let to_blame = self.call_from(first)?;
+            Some(Awaited::Calls { first, last, careful, .. }) => {
+                // None, where the worker was at a call that is no part of the state any more.
+                let to_blame = self.first_call(first..=last)?;
                 if careful && self.blamed == Some(to_blame) {
                     return self.fail(to_blame);
                 }
@@ -527,10 +528,10 @@ impl Journal {
         }
     }
 
-    /// The first call from that number on.
-    fn call_from(&self, first: u64) -> Option<u64> {
+    /// The first call among those numbers.
+    fn first_call(&self, among: RangeInclusive<u64>) -> Option<u64> {
         let numbers = self.asked.iter().flat_map(calls_of).map(|call| call.number);
-        numbers.filter(|number| *number >= first).min()
+        numbers.filter(|number| among.contains(number)).min()
     }
 
     /// A worker died with that call as the first that it had not answered. What was suspected

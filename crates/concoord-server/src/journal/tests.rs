@@ -198,6 +198,25 @@ fn a_read_without_an_answer_outlives_the_state_that_it_was_asked_of() {
     assert_eq!(send(&mut journal), 0);
 }
 
+/// A state that came meanwhile has done away with the call, and the read is to be asked of it.
+#[test]
+fn a_read_is_not_blamed_for_a_call_that_is_no_part_of_the_state_any_more() {
+    let mut journal = Journal::new(MINUTE, MINUTE);
+    let read = HostedCall { number: 2, method: "total".into(), ..HostedCall::default() };
+    journal.ask(apply(1));
+    journal.ask(WorkerAction::Read { time_ms: 0, calls: vec![read] });
+    assert_eq!(send(&mut journal), 2);
+    // A worker dies of the call.
+    journal.ask(WorkerAction::Restore(Bytes::from_static(b"state")));
+    assert!(journal.end_life().is_none());
+    // The next one dies at the read, which may be chance.
+    let mut to = BytesMut::new();
+    assert!(matches!(journal.send(Instant::now(), &mut to), Next::Give(_)));
+    journal.hear(FromWorker::Restored(Ok(())), Instant::now()).unwrap();
+    assert_eq!(next_frame(&mut journal), [(2, "total".to_owned())]);
+    assert!(journal.end_life().is_none());
+}
+
 #[test]
 fn what_workers_die_of_is_found_in_all_that_the_first_had_not_answered() {
     let call = |number| HostedCall { number, method: "add".into(), ..HostedCall::default() };
