@@ -133,9 +133,11 @@ impl Machine {
             match self.place_of(&call.object.class) {
                 // It alone knows whether an earlier attempt has failed.
                 Some(Place::Worker) => return self.host(index, call, then),
+                // One that is only watched has a name, and is not there.
                 Some(Place::Native) | None => {
-                    if self.find(&call.object).is_none() {
-                        return self.create(index, call, then);
+                    let known = self.find(&call.object);
+                    if !known.is_some_and(|id| self.natives.has(id)) {
+                        return self.create(index, call, known.is_some(), then);
                     }
                 }
             }
@@ -159,8 +161,9 @@ impl Machine {
         }
     }
 
-    /// Makes an object that lives here; none stays where that raises.
-    fn create(&mut self, index: u64, call: Call, then: &mut impl FnMut(Effect)) {
+    /// Makes an object that lives here; none stays where that raises, but for its name where that
+    /// was known before.
+    fn create(&mut self, index: u64, call: Call, known: bool, then: &mut impl FnMut(Effect)) {
         let call = Call { method: INIT.into(), ..call };
         let mut is_made = false;
         self.apply_native(index, &call, &mut |effect| {
@@ -173,8 +176,10 @@ impl Machine {
         });
         let id = self.find(&call.object);
         if let Some(id) = id.filter(|_| !is_made) {
-            self.state.directory.remove(&self.proper(&call.object));
             self.natives.remove(id);
+            if !known {
+                self.state.directory.remove(&self.proper(&call.object));
+            }
         }
     }
 

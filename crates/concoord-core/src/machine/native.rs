@@ -40,6 +40,10 @@ impl Natives {
         default.or_else(|| self.made.get_mut(&id))
     }
 
+    pub(super) fn has(&self, id: ObjectId) -> bool {
+        self.get(id).is_some()
+    }
+
     pub(super) fn remove(&mut self, id: ObjectId) {
         self.made.remove(&id);
     }
@@ -125,7 +129,7 @@ impl Machine {
     /// The object of that name, which is made if there is none.
     fn native(&mut self, name: &ObjectName) -> Result<ObjectId, Refusal> {
         let id = self.object_id(name)?;
-        if self.natives.get(id).is_none() {
+        if !self.natives.has(id) {
             let class = self.proper(name).class;
             let object = self.natives.fresh(&class).ok_or_else(|| super::unknown(name))?;
             self.natives.made.insert(id, object);

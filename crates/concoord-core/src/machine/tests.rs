@@ -317,6 +317,23 @@ fn what_can_not_be_made_is_not_there_and_can_be_made_otherwise() {
     assert_eq!(stage.replies()[0].2, returned(Value::Int(3)));
 }
 
+/// Who watches an object before there is one keeps its place, whatever becomes of the making.
+#[test]
+fn what_is_only_watched_can_be_made() {
+    let mut stage = Stage::new();
+    let semaphore = ObjectName { class: objects::semaphore::CLASS.into(), name: "a".into() };
+    stage.call(1, 1, &semaphore, "__concoordwatch__");
+    let watched = stage.machine.find(&semaphore);
+    for (sequence, count) in [(1, -1), (2, 3)] {
+        let count = vec![Value::Int(count)];
+        stage.call_with(2, sequence, &semaphore, "__concoordcreate__", count);
+        let raised = matches!(stage.replies()[0].2, Outcome::Raised(_));
+        assert_eq!((raised, stage.machine.find(&semaphore)), (sequence == 1, watched));
+    }
+    stage.call(2, 3, &semaphore, "getvalue");
+    assert_eq!(stage.replies()[0].2, returned(Value::Int(3)));
+}
+
 #[test]
 fn who_waits_for_what_is_removed_is_told_so_once_and_gets_nothing_that_another_leaves() {
     let mut stage = Stage::new();
