@@ -367,7 +367,9 @@ impl Consensus {
         let state = envelope.take_snapshot();
         let Some(mut message) = envelope.unpack() else { return };
         let is_full = self.safety.as_ref().is_some_and(Safety::is_full);
-        let brings_log = !message.entries.is_empty();
+        // An append alone does: what asks for a read has an entry too.
+        let brings_log =
+            message.get_msg_type() == MessageType::MsgAppend && !message.entries.is_empty();
         if is_log_full && brings_log || is_full && (brings_log || message.has_snapshot()) {
             // As if it were lost: its sender tries again.
             return;

@@ -28,9 +28,13 @@ impl Trio {
     }
 
     fn deliver(&mut self, messages: Vec<Envelope>) {
+        self.deliver_where(messages, false);
+    }
+
+    fn deliver_where(&mut self, messages: Vec<Envelope>, is_log_full: bool) {
         for message in messages {
             let to = usize::try_from(message.to().0 - 1).unwrap();
-            self.0[to].receive(message, false);
+            self.0[to].receive(message, is_log_full);
         }
     }
 
@@ -65,6 +69,18 @@ fn an_answer_to_one_replicas_read_confirms_no_read_of_another() {
     trio.progress(0);
     trio.deliver(late);
     assert_eq!(trio.progress(0).1, []);
+}
+
+/// Neither the question nor its answer brings more of the log, though both have an entry.
+#[test]
+fn reads_go_on_where_nobody_has_room_for_more_of_the_log() {
+    let mut trio = Trio::new();
+    trio.0[1].read();
+    for from in [1, 0, 1, 0] {
+        let (messages, _) = trio.progress(from);
+        trio.deliver_where(messages, true);
+    }
+    assert_eq!(trio.progress(1).1.len(), 1);
 }
 
 /// What a peer sends is no reason to die, even where the library thinks so.
