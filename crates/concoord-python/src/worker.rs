@@ -252,8 +252,7 @@ impl<'py> Service<'py> {
             Done::Parked(_) => 0,
         };
         if !self.done.is_empty() && self.done_bytes + size > DONE_BYTES {
-            // When a timer is due next is said with the last part.
-            self.end_part(None);
+            self.end_part()?;
         }
         self.done_bytes += size + DONE_OVERHEAD;
         self.done.push(done);
@@ -268,7 +267,7 @@ impl<'py> Service<'py> {
         if self.done.is_empty() || self.written.elapsed() <= ANSWER_AFTER {
             return Ok(());
         }
-        self.end_part(None);
+        self.end_part()?;
         self.write()
     }
 
@@ -280,15 +279,20 @@ impl<'py> Service<'py> {
         Ok(())
     }
 
-    fn end_part(&mut self, wake_at: Option<u64>) {
-        self.done_bytes = 0;
-        let part = FromWorker::Done { done: std::mem::take(&mut self.done), wake_at };
+    fn end_part(&mut self) -> PyResult<()> {
+        let part = self.part()?;
         write_frame(&part, &mut self.outgoing);
+        Ok(())
     }
 
     /// What is left to be said of the calls that were asked.
     fn last_part(&mut self) -> PyResult<FromWorker> {
         self.host.call_method0("end")?;
+        self.part()
+    }
+
+    /// What is done, and when a timer is due next: each part says that anew.
+    fn part(&mut self) -> PyResult<FromWorker> {
         self.done_bytes = 0;
         let wake_at = self.host.call_method0("wake_at")?.extract()?;
         Ok(FromWorker::Done { done: std::mem::take(&mut self.done), wake_at })

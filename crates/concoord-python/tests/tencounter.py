@@ -165,6 +165,9 @@ class Slow:
     def spin(self, rounds: int) -> int:
         return sum(1 for _ in range(rounds))
 
+    def spin_later(self, seconds: int, rounds: int) -> None:
+        concoord.call_later(seconds, "spin", rounds)
+
     def halt(self) -> None:
         """Stop until somebody has the process go on."""
         import signal

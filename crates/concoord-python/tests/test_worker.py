@@ -72,6 +72,20 @@ def test_what_is_done_is_said_before_what_takes_long(entries: int) -> None:
         assert worker.answer() == ("done", [(2, None)], None)
 
 
+def test_when_a_timer_is_due_is_said_as_soon_as_what_is_done() -> None:
+    calls = [(1, ("spin_later", (5, 1))), (2, ("spin", (1_000_000,))), (3, ("halt",))]
+    with WorkerProcess("tencounter.Slow") as worker:
+        worker.socket.sendall(frames.apply(1, 0, calls, 1000))
+        done, wakes = [], set()
+        while len(done) < 2:
+            _, part, wake_at = worker.answer()
+            done += part
+            wakes.add(wake_at)
+        have_go_on(worker)
+        _, _, wake_at = worker.answer()
+        assert (done, wakes | {wake_at}) == ([(1, None), (2, 1_000_000)], {6000})
+
+
 def have_go_on(worker: WorkerProcess) -> None:
     _, status = os.waitpid(worker.process.pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status)
