@@ -293,7 +293,7 @@ impl Replica {
             Event::Welcomed(address, welcome) => self.welcomed(address, welcome),
             Event::Found(addresses) => self.found(addresses),
             Event::Done(done, due) => self.done(done, due),
-            Event::Hosting(result) => self.pace.is_without(result.err()),
+            Event::Hosting(result) => self.pace.is_without(result.err(), self.now),
             Event::HostFailed(number) => self.host_failed(number),
             Event::Snapshot(number, result) => self.frozen(number, result),
             Event::Unsettled(number) => self.unsettled(number),
@@ -550,6 +550,7 @@ impl Replica {
         self.mind_disk();
         self.mind_worker();
         self.mind_ailment();
+        self.mind_log();
         self.consensus.tell();
         if self.now >= self.rate.since + Duration::from_secs(1) {
             let calls = self.machine.state.calls;

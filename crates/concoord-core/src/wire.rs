@@ -327,8 +327,17 @@ pub enum PeerMessage {
     Declined(Order, String),
     /// To a witness, by the leader: all voters with an object have the log up to that entry.
     Held(u64),
-    /// The sender's disk or worker does not keep up: it should not lead.
-    Ails,
+    /// The sender is of little use: it should not lead.
+    Ails(Ailment),
+}
+
+/// What a replica is of little use for, the worse the later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Ailment {
+    /// Its disk or its worker does not keep up.
+    Slow,
+    /// No worker can be started for its object.
+    NoWorker,
 }
 
 /// What a replica asks of the worker that hosts its object.

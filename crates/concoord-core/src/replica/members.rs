@@ -1,6 +1,7 @@
 //! Who is a member: how newcomers become voters and how those who are gone cease to be.
 //! `docs/internals/members.md` has the reasoning.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::log::Command;
 use crate::planted;
 use crate::session::Fate;
 use crate::view::{Cause, Change, Member, Process, ReplicaId, Role, View};
-use crate::wire::{Order, PeerMessage, Purpose, Who};
+use crate::wire::{Ailment, Order, PeerMessage, Purpose, Who};
 
 /// Ticks between two looks at what is overdue.
 pub(super) const MINDING_TICKS: u64 = 20;
@@ -95,6 +96,11 @@ impl Watch {
 
     pub(super) fn heard_within(&self, id: ReplicaId, now: Duration, silence: Duration) -> bool {
         self.heard.get(&id).is_some_and(|heard| *heard + silence >= now)
+    }
+
+    /// Whether calls are told of that crashed their object somewhere.
+    pub(super) fn hears_of_crashes(&self) -> bool {
+        !self.crashes.is_empty()
     }
 
     /// A new leader has listened to nobody so far: everybody gets the whole time again.
@@ -181,7 +187,8 @@ impl Replica {
         // Two that leave at once must not hand it to each other until their time is up.
         let stays = |id| !self.watch.leaving.contains(&id);
         let heir = others.max_by_key(|Member { id, .. }| {
-            (stays(*id), !self.is_ailing(*id), self.consensus.matched(*id))
+            let health = Reverse(self.ailment_of(*id));
+            (stays(*id), self.is_reachable(*id), health, self.consensus.matched(*id))
         });
         if let Some(Member { id, address, .. }) = heir.cloned() {
             self.note(tracing::Level::INFO, format!("{reason}: the leadership goes to {address}"));
@@ -220,6 +227,7 @@ impl Replica {
             self.mind_orders();
         }
         self.hand_on();
+        self.rejoin_without_worker();
         self.mind_fence();
         self.go_solo_if_proven();
         self.mind_members();
@@ -324,6 +332,7 @@ impl Replica {
                 continue;
             }
             if since + CATCH_UP_MAX >= self.now
+                && self.ailment_of(id) != Some(Ailment::NoWorker)
                 && self.watch.heard_within(id, self.now, CATCH_UP_MAX)
                 && (!stays || self.orders.wants(Order::Promote(Who::Id(id))))
             {

@@ -13,7 +13,7 @@ use super::{Action, Phase, Replica};
 use crate::call::ConnectionId;
 use crate::limits::{MEMBERS_MAX, ORDERS_MAX};
 use crate::view::{Cause, Member, ReplicaId, Role};
-use crate::wire::{Answer, Order, PeerMessage, Report, Welcome, Who};
+use crate::wire::{Ailment, Answer, Order, PeerMessage, Report, Welcome, Who};
 
 /// How long a leader remembers an order that it is not told again.
 const REMEMBERED: Duration = Duration::from_secs(1);
@@ -329,6 +329,9 @@ impl Replica {
         let address = member.address;
         if !self.is_near(id) {
             return Some(format!("{address} does not answer"));
+        }
+        if self.ailment_of(id) == Some(Ailment::NoWorker) {
+            return Some(format!("{address} can start no worker for the object: its log says why"));
         }
         let behind = self.lag(id)?;
         Some(format!("{address} is {behind} entries behind: ask again when it has caught up"))

@@ -1,10 +1,16 @@
-//! How the worker keeps up with the log.
+//! How the worker keeps up with the log, and the log with its leader.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::Replica;
+use super::{Phase, Replica};
 use crate::limits::UNDONE_BYTES_MAX;
+use crate::view::Member;
+use crate::wire::Ailment;
+
+/// How many times as much a replica that leaves may have for its worker: all that a leader has
+/// proposed may come before its leave.
+const LEAVING: usize = 4;
 
 #[derive(Default)]
 pub(super) struct Pace {
@@ -13,8 +19,10 @@ pub(super) struct Pace {
     given: VecDeque<(u64, Duration)>,
     /// Since when the worker has had something to do, where it has yet to take a state in.
     restoring: Option<Duration>,
-    /// Why there is no worker.
-    without: Option<String>,
+    /// Why there is no worker, and since when.
+    without: Option<(String, Duration)>,
+    /// At a leader: the first entry that is not decided, and since when it is the first.
+    undecided: Option<(u64, Duration)>,
 }
 
 impl Pace {
@@ -32,6 +40,8 @@ impl Pace {
     pub(super) fn begin_anew(&mut self, now: Duration) {
         self.given.clear();
         self.restoring = self.restoring.map(|_| now);
+        self.without = self.without.take().map(|(reason, _)| (reason, now));
+        self.undecided = self.undecided.map(|(index, _)| (index, now));
     }
 
     /// Since when the worker has had the first thing that it has not done.
@@ -40,8 +50,9 @@ impl Pace {
     }
 
     /// There is no worker for that reason, or there is one again.
-    pub(super) fn is_without(&mut self, reason: Option<String>) {
-        self.without = reason;
+    pub(super) fn is_without(&mut self, reason: Option<String>, now: Duration) {
+        let since = self.without.as_ref().map_or(now, |(_, since)| *since);
+        self.without = reason.map(|reason| (reason, since));
     }
 }
 
@@ -59,20 +70,68 @@ impl Replica {
         }
     }
 
-    /// What there is to say of a worker that can't be started, or is slower than the log for
-    /// longer than it takes to find what it dies of.
+    /// What there is to say where no worker can be started.
+    pub(super) fn has_no_worker(&self) -> Option<String> {
+        let (reason, _) = self.pace.without.as_ref()?;
+        Some(format!("the object has no worker: {reason}"))
+    }
+
+    /// What there is to say of a worker that is slower than the log for longer than it takes to
+    /// find what it dies of.
     pub(super) fn worker_is_behind(&self) -> Option<String> {
-        if let Some(reason) = &self.pace.without {
-            return Some(format!("the object has no worker: {reason}"));
-        }
         let taken = self.now.saturating_sub(self.pace.since()?);
         let behind = taken > self.config.worker_timeout;
         behind.then(|| format!("the worker is {:.0} s behind", taken.as_secs_f64()))
     }
 
+    /// A replica for whose object no worker can be started leaves where others wait for it, to join
+    /// again once one can: for room in its backlog, or for its word on a call that their workers
+    /// die of. Not if whoever leads has no worker either.
+    pub(super) fn rejoin_without_worker(&mut self) {
+        let Some((_, since)) = self.pace.without else { return };
+        let is_of_use = |leader| {
+            self.is_reachable(leader) && self.ailment_of(leader) != Some(Ailment::NoWorker)
+        };
+        if since + self.config.dead_timeout <= self.now
+            && (self.is_worker_full() || self.watch.hears_of_crashes())
+            && !self.is_leader()
+            && self.leader().is_some_and(is_of_use)
+        {
+            self.rejoin("no worker can be started for the object; joining again when one can");
+        }
+    }
+
     /// Whether the worker is so far behind that it can be given no more. Not while it can't go on
-    /// before the log says what it is to skip.
+    /// before the log says what it is to skip; and later where this replica leaves, as the log must
+    /// bring that.
     pub(super) fn is_worker_full(&self) -> bool {
-        self.machine.undone_bytes() > UNDONE_BYTES_MAX && self.watch.stuck.is_none()
+        let most = if self.phase == Phase::Leaving { LEAVING } else { 1 } * UNDONE_BYTES_MAX;
+        self.machine.undone_bytes() > most && self.watch.stuck.is_none()
+    }
+    /// Looks how far the log is.
+    pub(super) fn mind_log(&mut self) {
+        let waits = self.is_leader() && self.consensus.undecided() > 0;
+        let first = waits.then(|| self.consensus.committed() + 1);
+        let before = self.pace.undecided.take_if(|(index, _)| Some(*index) == first);
+        self.pace.undecided = before.or_else(|| first.map(|first| (first, self.now)));
+    }
+
+    /// What there is to say where nothing is decided though a majority is there: those whose disk
+    /// or worker has no room take no more of the log.
+    pub(super) fn log_stands_still(&self) -> Option<String> {
+        let (first, since) = self.pace.undecided?;
+        let taken = self.now.saturating_sub(since);
+        let lacks = |voter: &&Member| {
+            voter.id != self.config.member.id && self.consensus.matched(voter.id) < first
+        };
+        let lacking = self.machine.state.view.voters().filter(lacks);
+        let lacking: Vec<String> = lacking.map(|voter| voter.address.to_string()).collect();
+        (taken > self.config.dead_timeout).then(|| {
+            format!(
+                "nothing was decided for {:.0} s: {} did not take the log",
+                taken.as_secs_f64(),
+                lacking.join(", ")
+            )
+        })
     }
 }

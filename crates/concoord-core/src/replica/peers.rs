@@ -323,7 +323,7 @@ impl Replica {
                 self.clients.enqueue(commands, self.now);
             }
             PeerMessage::Join(member) => self.newcomer(member),
-            PeerMessage::Ails => self.ails(from),
+            PeerMessage::Ails(ailment) => self.ails(from, ailment),
             PeerMessage::Written(lineage, number) => {
                 // Before it is a member, too: this replica may be behind.
                 if self.watch.written.len() < 2 * MEMBERS_MAX {

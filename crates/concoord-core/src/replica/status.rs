@@ -26,11 +26,10 @@ impl Replica {
             }
             None => return Some("the replica is no member any more".into()),
         }
-        if let Some(reason) = self.ailment() {
-            return Some(reason);
-        }
-        if let Some(reason) = self.led_by_witness() {
-            return Some(reason);
+        let ailment = self.ailment().map(|(_, reason)| reason);
+        let reason = ailment.or_else(|| self.led_by_witness()).or_else(|| self.log_stands_still());
+        if reason.is_some() {
+            return reason;
         }
         if self.is_settled_leader() {
             return None;

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use concoord_core::call::{Call, SessionId};
 use concoord_core::limits::{
     ARGUMENT_BYTES_MAX, CONNECTION_SESSIONS_MAX, FORWARDED_BYTES_MAX, SETTLE_LOG_BYTES,
-    UNDONE_BYTES_MAX,
 };
 use concoord_core::view::Role;
 use concoord_core::wire::Request;
@@ -458,50 +457,4 @@ pub(crate) fn hidden_removal(world: &mut World) {
         world.start(node, bootstrap);
     }
     world.heal();
-}
-
-/// A replica whose worker stands still keeps a bounded backlog, holds nobody up, and goes on from a
-/// snapshot.
-#[test]
-fn a_worker_that_stands_still_costs_its_replica_bounded_memory_alone() {
-    let mut world = World::new(3);
-    (world.hosted, world.padding) = (true, 400_000);
-    cluster(&mut world, 3);
-    let still = (0..3).find(|node| !world.leads(*node)).unwrap();
-    world.hold_worker(still, true);
-    world.add_client(4 * UNDONE_BYTES_MAX / 400_000);
-    let end = world.now + 300 * SECOND;
-    let mut most = 0;
-    world.run_until(end, |world| {
-        most = most.max(world.undone_bytes(still));
-        world.are_clients_done()
-    });
-    assert!(world.are_clients_done(), "{}", world.stuck());
-    let given = UNDONE_BYTES_MAX..2 * UNDONE_BYTES_MAX;
-    assert!(given.contains(&most), "{most} bytes were given to it");
-    let end = world.now + 5 * SECOND;
-    world.run_until(end, |_| false);
-    assert!(world.reason(still).contains("behind"), "{}", world.stuck());
-    world.hold_worker(still, false);
-    let end = world.now + 60 * SECOND;
-    world.run_until(end, |world| world.reason(still).is_empty());
-    assert_eq!(world.reason(still), "");
-    settle_and_check(&mut world);
-}
-
-#[test]
-fn a_leader_without_a_worker_hands_over_and_is_of_use_again_with_one() {
-    let mut world = World::new(5);
-    world.hosted = true;
-    cluster(&mut world, 3);
-    let old = (0..3).find(|node| world.leads(*node)).unwrap();
-    world.host(old, Err("its source has changed".into()));
-    world.add_client(100);
-    let end = world.now + 60 * SECOND;
-    world.run_until(end, World::are_clients_done);
-    assert!(world.are_clients_done() && !world.leads(old), "{}", world.stuck());
-    assert!(world.reason(old).contains("its source has changed"));
-    world.host(old, Ok(()));
-    settle_and_check(&mut world);
-    assert_eq!(world.reason(old), "");
 }

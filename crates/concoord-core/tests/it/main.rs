@@ -7,6 +7,7 @@
     reason = "a test that can't go on should stop, and say the seed"
 )]
 
+mod ailing;
 mod cases;
 mod corpus;
 mod dice;
