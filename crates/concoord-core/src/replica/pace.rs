@@ -108,6 +108,7 @@ impl Replica {
         let most = if self.phase == Phase::Leaving { LEAVING } else { 1 } * UNDONE_BYTES_MAX;
         self.machine.undone_bytes() > most && self.watch.stuck.is_none()
     }
+
     /// Looks how far the log is.
     pub(super) fn mind_log(&mut self) {
         let waits = self.is_leader() && self.consensus.undecided() > 0;
@@ -126,12 +127,10 @@ impl Replica {
         };
         let lacking = self.machine.state.view.voters().filter(lacks);
         let lacking: Vec<String> = lacking.map(|voter| voter.address.to_string()).collect();
-        (taken > self.config.dead_timeout).then(|| {
-            format!(
-                "nothing was decided for {:.0} s: {} did not take the log",
-                taken.as_secs_f64(),
-                lacking.join(", ")
-            )
+        let (taken, lacking) = (taken.as_secs_f64(), lacking.join(", "));
+        let stands = !lacking.is_empty() && taken > self.config.dead_timeout.as_secs_f64();
+        stands.then(|| {
+            format!("nothing was decided for {taken:.0} s: {lacking} did not take the log")
         })
     }
 }
