@@ -275,8 +275,7 @@ impl Replica {
             Event::Tick => self.tick(),
             Event::Request(connection, request) => self.request(connection, request),
             Event::Disconnected(connection) => {
-                let leads = self.is_leader();
-                self.clients.disconnected(connection, leads);
+                self.clients.disconnected(connection);
                 self.orders.disconnected(connection);
                 self.backups.disconnected(connection);
             }
@@ -390,22 +389,23 @@ impl Replica {
                 return;
             }
             // What waits takes its clients' room; what is with the worker would take ours.
-            if self.is_worker_full() {
-                return;
-            }
+            let has_room = !self.is_worker_full();
             // What comes while the disks work makes one larger entry, rather than many small ones
             // that each cost a write on every disk.
             if self.config.member.durable
                 && self.consensus.undecided() > 0
+                && has_room
                 && self.now < self.proposed_at + GATHER_MAX
                 && !self.clients.fill_an_entry()
             {
                 return;
             }
             let times = self.times();
-            self.wake_objects(times.clock_ms);
+            if has_room {
+                self.wake_objects(times.clock_ms);
+            }
             let mut proposed = 0;
-            for (entry, commands) in self.clients.pack(times) {
+            for (entry, commands) in self.clients.pack(times, has_room) {
                 // Refused while too much is undecided: the rest waits for the next turn.
                 if !self.consensus.propose(entry) {
                     break;

@@ -221,14 +221,9 @@ impl Replica {
     pub(super) fn mind_clients(&mut self) {
         self.clients.ask_overdue(self.now);
         if self.is_settled_leader() {
-            for session in self.clients.silent(self.now.saturating_sub(self.config.session_timeout))
-            {
-                self.clients.queue.push(Command::Expire(session));
-            }
-            for session in self.machine.state.sessions.overfull().collect::<Vec<_>>() {
-                self.clients.queue.push(Command::Expire(session));
-                let text = format!("session {session} keeps too much that it was told: it ends");
-                self.note(tracing::Level::WARN, text);
+            // Those of the last time may still wait for room in the log.
+            if !self.clients.queue.iter().any(|command| matches!(command, Command::Expire(_))) {
+                self.expire_sessions();
             }
         } else if let Some(leader) = self.leader() {
             let heard = std::mem::take(&mut self.clients.heard_here);
@@ -249,10 +244,30 @@ impl Replica {
     }
 }
 
+impl Replica {
+    fn expire_sessions(&mut self) {
+        let since = self.now.saturating_sub(self.config.session_timeout);
+        let silent = self.clients.silent(since).into_iter();
+        self.clients.queue.extend(silent.map(Command::Expire));
+        for session in self.machine.state.sessions.overfull().collect::<Vec<_>>() {
+            self.clients.queue.push(Command::Expire(session));
+            let text = format!("session {session} keeps too much that it was told: it ends");
+            self.note(tracing::Level::WARN, text);
+        }
+    }
+}
+
 impl Clients {
-    /// The queue as entries, each with the number of commands in it.
-    pub(super) fn pack(&self, times: Times) -> impl Iterator<Item = (Vec<u8>, usize)> {
-        pack(times, &self.queue)
+    /// The queue as entries, each with the number of commands in it; or what of it makes room for
+    /// the rest.
+    pub(super) fn pack(
+        &self,
+        times: Times,
+        has_room: bool,
+    ) -> impl Iterator<Item = (Vec<u8>, usize)> {
+        let skips = self.queue.iter().take_while(|command| matches!(command, Command::Skip(..)));
+        let most = if has_room { self.queue.len() } else { skips.count() };
+        pack(times, self.queue.get(..most).unwrap_or_default())
     }
 
     /// Whether what waits is enough for a whole entry.
@@ -299,6 +314,14 @@ impl Clients {
                 *heard = now;
             }
             self.queue.push(command);
+        }
+    }
+
+    /// All replicas shall skip that call: what waits may wait for nothing else.
+    pub(super) fn enqueue_skip(&mut self, session: SessionId, sequence: u64) {
+        let skip = Command::Skip(session, sequence);
+        if !self.queue.contains(&skip) {
+            self.queue.insert(0, skip);
         }
     }
 
@@ -411,24 +434,23 @@ impl Clients {
         }
     }
 
-    pub(super) fn disconnected(&mut self, connection: ConnectionId, leads: bool) {
+    pub(super) fn disconnected(&mut self, connection: ConnectionId) {
         let load = self.connections.remove(&connection).unwrap_or_default();
         if load.calls > 0 {
-            self.calls.retain(|_, waiting| {
+            let mut gone = BTreeSet::new();
+            self.calls.retain(|call, waiting| {
                 let stays = waiting.connection != connection;
-                if !stays && waiting.asked.is_some() {
-                    self.forwarded -= waiting.call.size();
+                if !stays {
+                    gone.insert(*call);
+                    self.forwarded -= waiting.asked.map_or(0, |_| waiting.call.size());
                 }
                 stays
             });
-            // A leader's queue holds others' calls too. Elsewhere those of clients that come and
-            // go would pile up behind what may be forwarded.
-            if !leads {
-                self.queue.retain(|command| {
-                    let Command::Call(call) = command else { return true };
-                    self.calls.contains_key(&(call.session, call.sequence))
-                });
-            }
+            // Those of clients that come and go would pile up while the queue can't move.
+            self.queue.retain(|command| {
+                let Command::Call(call) = command else { return true };
+                !gone.contains(&(call.session, call.sequence))
+            });
         }
         // Backups are not counted.
         self.reads.disconnected(connection);

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::{Action, Phase, Replica};
 use crate::call::SessionId;
 use crate::limits::MEMBERS_MAX;
-use crate::log::Command;
 use crate::planted;
 use crate::session::Fate;
 use crate::view::{Cause, Change, Member, Process, ReplicaId, Role, View};
@@ -664,7 +663,7 @@ impl Replica {
         let all = voters.iter().all(|id| failed.contains(id) || *id != me && self.is_silent(*id));
         if self.is_leader() && majority && all {
             self.watch.crashes.remove(&(session, sequence));
-            self.clients.enqueue([Command::Skip(session, sequence)], self.now);
+            self.clients.enqueue_skip(session, sequence);
         }
     }
 

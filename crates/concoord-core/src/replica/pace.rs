@@ -8,9 +8,9 @@ use crate::limits::UNDONE_BYTES_MAX;
 use crate::view::Member;
 use crate::wire::Ailment;
 
-/// How many times as much a replica that leaves may have for its worker: all that a leader has
-/// proposed may come before its leave.
-const LEAVING: usize = 4;
+/// How many times as much a replica may have for its worker that waits for something of the log: all
+/// that a leader has proposed may come before that.
+const MORE: usize = 4;
 
 #[derive(Default)]
 pub(super) struct Pace {
@@ -101,12 +101,12 @@ impl Replica {
         }
     }
 
-    /// Whether the worker is so far behind that it can be given no more. Not while it can't go on
-    /// before the log says what it is to skip; and later where this replica leaves, as the log must
-    /// bring that.
+    /// Whether the worker is so far behind that it can be given no more; later where the log must
+    /// bring what ends that, or this replica's leave.
     pub(super) fn is_worker_full(&self) -> bool {
-        let most = if self.phase == Phase::Leaving { LEAVING } else { 1 } * UNDONE_BYTES_MAX;
-        self.machine.undone_bytes() > most && self.watch.stuck.is_none()
+        let waits = self.watch.stuck.is_some() && !self.is_leader();
+        let more = if waits || self.phase == Phase::Leaving { MORE } else { 1 };
+        self.machine.undone_bytes() > more * UNDONE_BYTES_MAX
     }
 
     /// Looks how far the log is.

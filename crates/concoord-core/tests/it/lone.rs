@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use concoord_core::call::{Call, ConnectionId, Outcome, SessionId};
+use concoord_core::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
 use concoord_core::limits::{
     CONNECTION_BYTES_MAX, HOSTED_READS_BYTES_MAX, RESULT_BYTES_MAX, SESSION_LATE_BYTES_MAX,
     UNDONE_BYTES_MAX,
@@ -28,6 +28,9 @@ struct Lone {
     read_at: Vec<u64>,
     answers: Vec<(ConnectionId, Answer)>,
     disconnected: Vec<ConnectionId>,
+    /// Calls that the worker is told to do without.
+    skipped: Vec<u64>,
+    notes: Vec<String>,
     sessions: Vec<SessionId>,
     sequence: u64,
 }
@@ -60,6 +63,8 @@ impl Lone {
             read_at: vec![],
             answers: vec![],
             disconnected: vec![],
+            skipped: vec![],
+            notes: vec![],
             sessions: vec![],
             sequence: 0,
         };
@@ -94,6 +99,8 @@ impl Lone {
                 }
                 Action::Answer(connection, answer) => self.answers.push((connection, answer)),
                 Action::Disconnect(connection) => self.disconnected.push(connection),
+                Action::Worker(WorkerAction::Skip(number)) => self.skipped.push(number),
+                Action::Note(_, text) => self.notes.push(text),
                 _ => {}
             }
         }
@@ -119,6 +126,26 @@ impl Lone {
             ..Call::default()
         };
         self.hear(Event::Request(ConnectionId(connection), Request::Call(call)));
+    }
+
+    /// Calls of these sessions, more than the worker is given, a megabyte each; says how many.
+    fn fill(&mut self, sessions: usize) -> usize {
+        let calls = 3 * UNDONE_BYTES_MAX / 2 / MIB;
+        for call in 0..calls {
+            self.call(call % sessions, (call % sessions) as u64 + 1, "append", MIB);
+        }
+        let given = self.given_bytes();
+        assert!((UNDONE_BYTES_MAX..=UNDONE_BYTES_MAX + MIB).contains(&given), "{given}");
+        calls
+    }
+
+    /// The worker does all that it is given until there is no more; says how many calls.
+    fn work_off(&mut self) -> usize {
+        let mut done = 0;
+        while !self.given.is_empty() {
+            done += self.work();
+        }
+        done
     }
 
     /// The worker does all that it was given; says how many calls of clients that were.
@@ -170,10 +197,7 @@ fn the_worker_is_given_no_more_reads_than_there_is_room_for_whoever_comes_and_go
         }
         assert!(lone.given_bytes() <= HOSTED_READS_BYTES_MAX + MIB);
     }
-    let mut reads = 0;
-    while !lone.given.is_empty() {
-        reads += lone.work();
-    }
+    let reads = lone.work_off();
     assert!(reads < 120, "those of clients that are gone are not done: {reads}");
     let answered = lone.answers.iter().filter(|(connection, _)| *connection == ConnectionId(10));
     assert_eq!(answered.count(), 30);
@@ -194,18 +218,36 @@ fn a_read_is_of_the_time_of_the_state() {
 #[test]
 fn a_worker_that_is_behind_is_given_no_more_than_there_is_room_for() {
     let mut lone = Lone::new(4);
-    let calls = 3 * UNDONE_BYTES_MAX / 2 / MIB;
-    for call in 0..calls {
-        lone.call(call % 4, call as u64 % 4 + 1, "append", MIB);
-    }
+    let calls = lone.fill(4);
     assert!(lone.disconnected.is_empty());
-    let given = lone.given_bytes();
-    assert!((UNDONE_BYTES_MAX..=UNDONE_BYTES_MAX + MIB).contains(&given), "{given}");
-    let mut done = 0;
-    while !lone.given.is_empty() {
-        done += lone.work();
+    assert_eq!((lone.work_off(), lone.answers.len()), (calls, calls));
+}
+
+#[test]
+fn what_waits_for_room_is_of_clients_that_are_there() {
+    let mut lone = Lone::new(5);
+    let calls = lone.fill(4);
+    for connection in 10..20 {
+        for _ in 0..30 {
+            lone.call(4, connection, "append", MIB);
+        }
+        lone.hear(Event::Disconnected(ConnectionId(connection)));
     }
-    assert_eq!((done, lone.answers.len()), (calls, calls));
+    assert_eq!(lone.work_off(), calls);
+}
+
+/// That is what makes room again.
+#[test]
+fn what_a_worker_that_is_behind_dies_of_is_skipped() {
+    let mut lone = Lone::new(4);
+    let calls = lone.fill(4);
+    let deadly = lone.given.remove(0).number;
+    lone.hear(Event::HostFailed(deadly));
+    assert_eq!(lone.skipped, [deadly]);
+    assert!(lone.given_bytes() <= UNDONE_BYTES_MAX + MIB);
+    let crashed = Outcome::Refused(Refusal::ObjectCrashed);
+    lone.hear(Event::Done(vec![Done::Ended(deadly, crashed)], None));
+    assert_eq!(lone.work_off(), calls - 1);
 }
 
 #[test]
@@ -256,12 +298,7 @@ fn that_its_process_was_stopped_is_not_its_workers_fault() {
 #[test]
 fn a_session_that_never_says_what_it_was_told_ends() {
     let mut lone = Lone::new(2);
-    let large = Outcome::Returned(Bytes::from(vec![0; RESULT_BYTES_MAX]));
-    for _ in 0..=SESSION_LATE_BYTES_MAX / RESULT_BYTES_MAX {
-        lone.call(0, 1, "append", 0);
-        let number = lone.given.pop().unwrap().number;
-        lone.hear(Event::Done(vec![Done::Ended(number, large.clone())], None));
-    }
+    tell_too_much(&mut lone);
     lone.answers.clear();
     lone.pass(Duration::from_secs(1));
     let expired = (ConnectionId(1), Answer::Expired(lone.sessions[0]));
@@ -269,4 +306,26 @@ fn a_session_that_never_says_what_it_was_told_ends() {
     lone.work();
     lone.call(1, 2, "append", 0);
     assert_eq!(lone.work(), 1);
+}
+
+/// However long the log has no room for it.
+#[test]
+fn the_end_of_a_session_is_asked_for_once() {
+    let mut lone = Lone::new(5);
+    tell_too_much(&mut lone);
+    lone.sessions.rotate_left(1);
+    lone.fill(4);
+    lone.pass(Duration::from_secs(3));
+    let ends = lone.notes.iter().filter(|text| text.contains("keeps too much"));
+    assert_eq!(ends.count(), 1);
+}
+
+/// Has the first session be told more than is kept for one that does not say what it has.
+fn tell_too_much(lone: &mut Lone) {
+    let large = Outcome::Returned(Bytes::from(vec![0; RESULT_BYTES_MAX]));
+    for _ in 0..=SESSION_LATE_BYTES_MAX / RESULT_BYTES_MAX {
+        lone.call(0, 1, "append", 0);
+        let number = lone.given.pop().unwrap().number;
+        lone.hear(Event::Done(vec![Done::Ended(number, large.clone())], None));
+    }
 }
