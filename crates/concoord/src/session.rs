@@ -48,7 +48,11 @@ const SILENT: Duration = Duration::from_millis(700);
 /// off from a majority that the other is part of. Doubled like [`SILENT`].
 const STUCK: Duration = Duration::from_millis(400);
 
-/// How often [`SILENT`] and [`STUCK`] are doubled at most.
+/// How long a session may be asked for before it is asked for elsewhere, though the replica lives
+/// and has no reason to give. Doubled like [`SILENT`].
+const UNOPENED: Duration = Duration::from_secs(3);
+
+/// How often [`SILENT`], [`STUCK`] and [`UNOPENED`] are doubled at most.
 const DOUBLINGS_MAX: u32 = 2;
 
 /// How long after a leader did not answer it is tried again, if a follower says that it still
@@ -455,9 +459,9 @@ impl Session {
             Link::Down | Link::Dialling { .. } => None,
             Link::Greeting { deadline, .. } => Some(*deadline),
             Link::Up(up) => {
-                let times =
-                    [self.stuck_at(up), self.silent_at(up), self.greet_at(up), up.return_at()];
-                times.into_iter().flatten().min()
+                let leaves = [self.stuck_at(up), self.silent_at(up), self.unopened_at(up)];
+                let others = [self.greet_at(up), up.return_at()];
+                leaves.into_iter().chain(others).flatten().min()
             }
         }
     }
@@ -474,6 +478,9 @@ impl Session {
             }
             Link::Up(up) if is_due(self.stuck_at(up)) => {
                 self.leave(now, self.waiting.clone().unwrap_or_default());
+            }
+            Link::Up(up) if is_due(self.unopened_at(up)) => {
+                self.leave(now, "it answers, but opens no session".into());
             }
             Link::Up(up) if is_due(self.greet_at(up)) => self.greet(now),
             Link::Up(up) if is_due(up.return_at()) => self.go_back(now),
@@ -499,6 +506,11 @@ impl Session {
     /// When the replica is no longer believed to live.
     fn silent_at(&self, up: &Up) -> Option<Duration> {
         up.greeted_at.map(|at| at + self.patience(SILENT))
+    }
+
+    /// When to ask elsewhere for a session.
+    fn unopened_at(&self, up: &Up) -> Option<Duration> {
+        up.opening.map(|at| at + self.patience(UNOPENED))
     }
 
     fn patience(&self, time: Duration) -> Duration {

@@ -35,9 +35,9 @@ pub(super) struct Clients {
     /// Who waits for calls that are parked.
     parked: BTreeMap<CallId, ConnectionId>,
     /// Who wants calls to be cancelled.
-    cancels: BTreeMap<CallId, ConnectionId>,
-    opens: BTreeSet<ConnectionId>,
-    closes: BTreeMap<SessionId, ConnectionId>,
+    cancels: BTreeMap<CallId, Asked>,
+    opens: BTreeMap<ConnectionId, Asked>,
+    closes: BTreeMap<SessionId, Asked>,
     pub(super) reads: Reads,
     /// When each session was last heard of, at the leader; and at other replicas, those that
     /// the leader is to be told of.
@@ -60,12 +60,34 @@ struct Load {
 }
 
 struct Waiting {
-    connection: ConnectionId,
     call: Call,
-    /// When it was forwarded; `None` while it is in the queue, and once it is in the log.
-    asked: Option<Duration>,
-    /// How long after that it is forwarded again.
+    asked: Asked,
+}
+
+/// Something that a client asked for and the leader is asked for.
+#[derive(Clone, Copy)]
+struct Asked {
+    connection: ConnectionId,
+    /// When it was forwarded; `None` while it is in the queue, and of a call once it is in the log.
+    at: Option<Duration>,
+    /// How long after that it is forwarded again: what a snapshot or a message that was lost took
+    /// along would never be answered.
     patience: Duration,
+}
+
+impl Asked {
+    const fn new(connection: ConnectionId) -> Self {
+        Self { connection, at: None, patience: ASK_AGAIN }
+    }
+
+    /// Whether it is to be forwarded again, now.
+    fn is_overdue(&mut self, now: Duration) -> bool {
+        let overdue = self.at.take_if(|at| *at + self.patience <= now).is_some();
+        if overdue {
+            self.patience *= 2;
+        }
+        overdue
+    }
 }
 
 impl Replica {
@@ -107,7 +129,7 @@ impl Replica {
             request if self.is_witness() => self.send_away(connection, &request),
             Request::Open => {
                 // Asked for once more while it is on its way, it is the same one.
-                if self.clients.opens.insert(connection) {
+                if self.clients.opens.insert(connection, Asked::new(connection)).is_none() {
                     if !self.clients.may_open(connection) {
                         self.actions.push(Action::Disconnect(connection));
                         return;
@@ -219,7 +241,7 @@ impl Replica {
 
     /// What has to be done for clients from time to time.
     pub(super) fn mind_clients(&mut self) {
-        self.clients.ask_overdue(self.now);
+        self.clients.ask_overdue(self.config.member.id, self.now);
         if self.is_settled_leader() {
             // Those of the last time may still wait for room in the log.
             if !self.clients.queue.iter().any(|command| matches!(command, Command::Expire(_))) {
@@ -235,7 +257,7 @@ impl Replica {
         if let Some(reason) = self.not_ready() {
             let Clients { connections, opens, .. } = &self.clients;
             let waiting = connections.iter().filter(|(_, load)| load.calls > 0);
-            let waiting: BTreeSet<_> = waiting.map(|(id, _)| id).chain(opens).collect();
+            let waiting: BTreeSet<_> = waiting.map(|(id, _)| id).chain(opens.keys()).collect();
             let answers = waiting
                 .into_iter()
                 .map(|connection| Action::Answer(*connection, Answer::Waiting(reason.clone())));
@@ -289,12 +311,22 @@ impl Clients {
             if self.forwarded >= FORWARDED_BYTES_MAX {
                 break;
             }
-            if let Command::Call(call) = command
-                && let Some(waiting) = self.calls.get_mut(&(call.session, call.sequence))
-                && waiting.asked.is_none()
-            {
-                waiting.asked = Some(now);
-                self.forwarded += waiting.call.size();
+            let asked = match command {
+                Command::Call(call) => {
+                    let waiting = self.calls.get_mut(&(call.session, call.sequence));
+                    let waiting = waiting.filter(|waiting| waiting.asked.at.is_none());
+                    waiting.map(|waiting| {
+                        self.forwarded += waiting.call.size();
+                        &mut waiting.asked
+                    })
+                }
+                Command::Open(_, connection) => self.opens.get_mut(connection),
+                Command::Cancel(call) => self.cancels.get_mut(call),
+                Command::Close(session) => self.closes.get_mut(session),
+                Command::Expire(_) | Command::Settle(_) | Command::Skip(..) | Command::Wake => None,
+            };
+            if let Some(asked) = asked {
+                asked.at = Some(now);
             }
             commands += 1;
         }
@@ -329,27 +361,38 @@ impl Clients {
     pub(super) fn ask_again(&mut self, me: ReplicaId) {
         self.queue.clear();
         self.forwarded = 0;
-        for waiting in self.calls.values_mut() {
-            (waiting.asked, waiting.patience) = (None, ASK_AGAIN);
+        let calls = self.calls.values_mut().map(|waiting| &mut waiting.asked);
+        let others = self.opens.values_mut().chain(self.cancels.values_mut());
+        for asked in calls.chain(others).chain(self.closes.values_mut()) {
+            *asked = Asked::new(asked.connection);
         }
-        self.queue.extend(self.opens.iter().map(|connection| Command::Open(me, *connection)));
+        self.queue.extend(self.opens.keys().map(|connection| Command::Open(me, *connection)));
         self.queue.extend(self.calls.values().map(|waiting| Command::Call(waiting.call.clone())));
         self.queue.extend(self.cancels.keys().map(|call| Command::Cancel(*call)));
         self.queue.extend(self.closes.keys().map(|session| Command::Close(*session)));
         self.reads.ask_again();
     }
 
-    fn ask_overdue(&mut self, now: Duration) {
+    fn ask_overdue(&mut self, me: ReplicaId, now: Duration) {
         let mut calls = Vec::new();
         for waiting in self.calls.values_mut() {
-            if waiting.asked.take_if(|asked| *asked + waiting.patience <= now).is_some() {
-                waiting.patience *= 2;
+            if waiting.asked.is_overdue(now) {
                 self.forwarded -= waiting.call.size();
                 calls.push(Command::Call(waiting.call.clone()));
             }
         }
         // First, in the place of what they were asked before.
         self.queue.splice(..0, calls);
+        let opens = self.opens.iter_mut().filter_map(|(connection, asked)| {
+            asked.is_overdue(now).then_some(Command::Open(me, *connection))
+        });
+        let cancels = self.cancels.iter_mut();
+        let cancels = cancels
+            .filter_map(|(call, asked)| asked.is_overdue(now).then_some(Command::Cancel(*call)));
+        let closes = self.closes.iter_mut().filter_map(|(session, asked)| {
+            asked.is_overdue(now).then_some(Command::Close(*session))
+        });
+        self.queue.extend(opens.chain(cancels).chain(closes));
         self.reads.ask_overdue(now);
     }
 
@@ -358,7 +401,7 @@ impl Clients {
         if !self.charge(connection, call) {
             return false;
         }
-        let waiting = Waiting { connection, call: call.clone(), asked: None, patience: ASK_AGAIN };
+        let waiting = Waiting { call: call.clone(), asked: Asked::new(connection) };
         if let Some(before) = self.calls.insert((call.session, call.sequence), waiting) {
             self.settle(&before);
         }
@@ -369,7 +412,7 @@ impl Clients {
     pub(super) fn logged(&mut self, call: &Call) {
         if self.forwarded > 0
             && let Some(waiting) = self.calls.get_mut(&(call.session, call.sequence))
-            && waiting.asked.take().is_some()
+            && waiting.asked.at.take().is_some()
         {
             self.forwarded -= waiting.call.size();
         }
@@ -377,8 +420,8 @@ impl Clients {
 
     /// That one waits no more.
     fn settle(&mut self, waiting: &Waiting) {
-        self.discharge(waiting.connection, waiting.call.arguments.len());
-        if waiting.asked.is_some() {
+        self.discharge(waiting.asked.connection, waiting.call.arguments.len());
+        if waiting.asked.at.is_some() {
             self.forwarded -= waiting.call.size();
         }
     }
@@ -393,8 +436,8 @@ impl Clients {
     /// Remembers who waits for the end of that session; false if its connection has too much
     /// open.
     fn close(&mut self, connection: ConnectionId, session: SessionId) -> bool {
-        if let Some(before) = self.closes.insert(session, connection) {
-            self.closed(before);
+        if let Some(before) = self.closes.insert(session, Asked::new(connection)) {
+            self.closed(before.connection);
         }
         let load = self.connections.entry(connection).or_default();
         load.calls += 1;
@@ -403,8 +446,8 @@ impl Clients {
 
     /// Remembers who wants that call to be cancelled; false if its connection has too much open.
     fn cancel(&mut self, connection: ConnectionId, call: CallId) -> bool {
-        if let Some(before) = self.cancels.insert(call, connection) {
-            self.closed(before);
+        if let Some(before) = self.cancels.insert(call, Asked::new(connection)) {
+            self.closed(before.connection);
         }
         let load = self.connections.entry(connection).or_default();
         load.calls += 1;
@@ -439,10 +482,10 @@ impl Clients {
         if load.calls > 0 {
             let mut gone = BTreeSet::new();
             self.calls.retain(|call, waiting| {
-                let stays = waiting.connection != connection;
+                let stays = waiting.asked.connection != connection;
                 if !stays {
                     gone.insert(*call);
-                    self.forwarded -= waiting.asked.map_or(0, |_| waiting.call.size());
+                    self.forwarded -= waiting.asked.at.map_or(0, |_| waiting.call.size());
                 }
                 stays
             });
@@ -458,8 +501,8 @@ impl Clients {
             self.parked.retain(|_, parked| *parked != connection);
         }
         self.opens.remove(&connection);
-        self.cancels.retain(|_, cancelling| *cancelling != connection);
-        self.closes.retain(|_, closing| *closing != connection);
+        self.cancels.retain(|_, asked| asked.connection != connection);
+        self.closes.retain(|_, asked| asked.connection != connection);
         self.seen.retain(|_, seen| *seen != connection);
     }
 
@@ -475,7 +518,7 @@ impl Clients {
                 if let Ok(session) = result {
                     self.heard.insert(session, now);
                 }
-                if replica == me && self.opens.remove(&connection) {
+                if replica == me && self.opens.remove(&connection).is_some() {
                     if let Ok(session) = result {
                         self.seen.insert(session, connection);
                     }
@@ -490,7 +533,7 @@ impl Clients {
             Effect::Ended(session, ending) => {
                 self.heard.remove(&session);
                 self.end_session(session);
-                if let Some(connection) = self.closes.remove(&session) {
+                if let Some(Asked { connection, .. }) = self.closes.remove(&session) {
                     self.closed(connection);
                     actions.push(Action::Answer(connection, Answer::Closed(session)));
                 }
@@ -514,10 +557,11 @@ impl Clients {
         let call = CallId { session, sequence };
         let asked = self.calls.remove(&(session, sequence)).map(|waiting| {
             self.settle(&waiting);
-            waiting.connection
+            waiting.asked.connection
         });
         let parked = self.unpark(call);
-        let cancelled = self.cancels.remove(&call).inspect(|connection| self.closed(*connection));
+        let cancelled = self.cancels.remove(&call).map(|asked| asked.connection);
+        let cancelled = cancelled.inspect(|connection| self.closed(*connection));
         if let Some(connection) = asked.or(parked).or(cancelled) {
             actions.push(Action::Answer(connection, Answer::Reply { sequence, outcome }));
         }
@@ -527,7 +571,7 @@ impl Clients {
     fn park(&mut self, session: SessionId, sequence: u64, actions: &mut Vec<Action>) {
         let Some(waiting) = self.calls.remove(&(session, sequence)) else { return };
         self.settle(&waiting);
-        let connection = waiting.connection;
+        let connection = waiting.asked.connection;
         self.unpark(CallId { session, sequence });
         self.parked.insert(CallId { session, sequence }, connection);
         let load = self.connections.entry(connection).or_default();
@@ -557,9 +601,8 @@ impl Clients {
         }
         let cancels: Vec<CallId> = self.cancels.range(of).map(|(call, _)| *call).collect();
         for call in cancels {
-            let connection = self.cancels.remove(&call);
-            if let Some(connection) = connection {
-                self.closed(connection);
+            if let Some(asked) = self.cancels.remove(&call) {
+                self.closed(asked.connection);
             }
         }
     }

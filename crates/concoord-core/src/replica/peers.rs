@@ -268,8 +268,12 @@ impl Replica {
         if self.phase == Phase::Joining {
             self.actions.push(Action::Send(id, PeerMessage::Join(self.config.member.clone())));
         }
+        // What was forwarded to it before may be lost.
         if self.leader() == Some(id) {
             self.clients.ask_again(self.config.member.id);
+        } else if self.leader_seen.is_some_and(|(seen, _)| seen == id) {
+            // It may be known to lead again before the turn ends.
+            self.leader_seen = None;
         }
     }
 

@@ -6,7 +6,7 @@ use concoord_core::limits::{
     ARGUMENT_BYTES_MAX, CONNECTION_SESSIONS_MAX, FORWARDED_BYTES_MAX, SETTLE_LOG_BYTES,
 };
 use concoord_core::view::Role;
-use concoord_core::wire::Request;
+use concoord_core::wire::{Answer, Request};
 
 use crate::sim::{SECOND, cluster, settle_and_check};
 use crate::world::World;
@@ -457,4 +457,47 @@ pub(crate) fn hidden_removal(world: &mut World) {
         world.start(node, bootstrap);
     }
     world.heal();
+}
+
+/// Whatever becomes of what replicas send each other: who asks one of them for a session, and
+/// stays, is told what came of it.
+#[test]
+fn whoever_asks_for_a_session_and_waits_gets_one() {
+    for seed in 0..100 {
+        let mut world = World::new(seed);
+        world.snapshot_bytes = 1_000;
+        cluster(&mut world, 3);
+        world.add_client(300);
+        let mut asked = Vec::new();
+        for _ in 0..40 {
+            let (one, other) = (world.dice.below(3) as usize, world.dice.below(3) as usize);
+            match world.dice.below(6) {
+                0 => world.loss_percent = 50 + world.dice.below(250),
+                1 => {
+                    let time = world.dice.below(2 * SECOND);
+                    world.pause(one, time);
+                }
+                2 => world.break_stream(one, other),
+                3 => world.sever(one, other),
+                4 => world.heal(),
+                _ => {}
+            }
+            let serving = (0..3).filter(|node| world.has_served(*node)).collect::<Vec<_>>();
+            for node in serving {
+                let connection = world.connection();
+                world.request(node, connection, Request::Open);
+                asked.push((node, world.id(node), connection));
+            }
+            let end = world.now + world.dice.below(SECOND / 2);
+            world.run_until(end, |_| false);
+        }
+        world.heal();
+        let end = world.now + 20 * SECOND;
+        world.run_until(end, |_| false);
+        for (node, id, connection) in asked {
+            let answered = world.said(connection).any(|answer| matches!(answer, Answer::Opened(_)));
+            // Whoever began anew has let go of its connections.
+            assert!(answered || world.id(node) != id, "seed {seed}, node {node}");
+        }
+    }
 }

@@ -24,6 +24,10 @@ const PAUSE_MS: u64 = 8;
 /// a fault, so that histories hold calls that nobody knows the outcome of.
 const TIMEOUTS: [Duration; 2] = [Duration::from_secs(60), Duration::from_millis(900)];
 
+/// Calls in a row without an answer that are too many: of an impatient client they take longer than
+/// any fault.
+const STALLED: usize = 30;
+
 /// What is replicated, and so what is asked of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -254,13 +258,23 @@ impl<'a> Caller<'a> {
     }
 
     fn run(mut self) {
+        let mut unanswered = 0;
         while !self.shared.stop.load(Relaxed) && self.shared.failed.get().is_none() {
             let key = self.shared.key();
             let call = self.choose(key);
             let ended = self.call(key, call);
             self.learn(key, call, ended);
-            if matches!(ended, Ended::Answered(_)) {
-                self.shared.answered[self.nth].fetch_add(1, Relaxed);
+            match ended {
+                Ended::Answered(_) => {
+                    self.shared.answered[self.nth].fetch_add(1, Relaxed);
+                    unanswered = 0;
+                }
+                Ended::Unknown => unanswered += 1,
+                Ended::NotRun => {}
+            }
+            if unanswered == STALLED {
+                let said = format!("client {} has no answers: {:?}", self.nth, self.client);
+                self.shared.failed.set(said).unwrap_or_default();
             }
             thread::sleep(Duration::from_millis(self.random.below(PAUSE_MS)));
         }

@@ -560,6 +560,26 @@ fn a_slow_call_is_waited_for_while_the_leader_answers() {
     assert_eq!(world.done().len(), 2);
 }
 
+/// What it was asked may have got lost behind it.
+#[test]
+fn a_replica_that_lives_but_opens_no_session_is_left() {
+    let mut world = World::new(&[1, 2]);
+    world.call();
+    for (factor, port) in [(1, 1), (2, 2), (4, 1), (4, 2)] {
+        world.serve(port, &[1, 2]);
+        assert_eq!(world.heard(), [Request::Open]);
+        let end = world.now + UNOPENED * factor;
+        while world.session.is_linked() {
+            world.pass(QUIET);
+            for request in world.heard() {
+                assert_eq!(request, Request::Status);
+                world.say(&Answer::Alive(SESSION));
+            }
+        }
+        assert!((end..=end + QUIET).contains(&world.now));
+    }
+}
+
 #[test]
 fn a_connection_that_is_taken_but_not_answered_is_left() {
     let mut world = World::new(&[1, 2]);
