@@ -229,6 +229,11 @@ impl Route {
     /// more: the others first. Some may still take it for the leader.
     pub(crate) fn silent(&mut self, address: SocketAddr, replica: SocketAddr, why: String) {
         self.silent.extend([address, replica]);
+        // Where nobody answered it was none of them in particular: else two followers could be
+        // asked in turn, for ever, for what the leader alone can answer.
+        if self.known().iter().all(|known| self.silent.contains(known)) {
+            self.silent = [address, replica].into();
+        }
         self.leave(address, why);
     }
 

@@ -273,7 +273,8 @@ impl<'a> Caller<'a> {
                 Ended::NotRun => {}
             }
             if unanswered == STALLED {
-                let said = format!("client {} has no answers: {:?}", self.nth, self.client);
+                let state = format!("{:?}", self.client);
+                let said = format!("client {} has no answers: {state:.4000}", self.nth);
                 self.shared.failed.set(said).unwrap_or_default();
             }
             thread::sleep(Duration::from_millis(self.random.below(PAUSE_MS)));

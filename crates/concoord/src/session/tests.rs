@@ -560,6 +560,26 @@ fn a_slow_call_is_waited_for_while_the_leader_answers() {
     assert_eq!(world.done().len(), 2);
 }
 
+/// The session is over, which the leader alone can say: the others wait for it to come to know.
+#[test]
+fn a_leader_is_asked_again_once_nobody_has_answered() {
+    let mut world = World::open(&[1, 2, 3]);
+    world.call();
+    let mut asked = Vec::new();
+    while asked.len() < 8 {
+        world.pass(Duration::from_secs(1));
+        if world.session.is_linked() {
+            continue;
+        }
+        let port = world.dial();
+        asked.push(port);
+        world.session.dialled(world.now);
+        world.session.output.clear();
+        world.say(&welcome(CLUSTER, port, 1, &[3, 2, 1]));
+    }
+    assert!(asked.contains(&1), "{asked:?}");
+}
+
 /// What it was asked may have got lost behind it.
 #[test]
 fn a_replica_that_lives_but_opens_no_session_is_left() {
