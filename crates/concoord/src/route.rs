@@ -82,8 +82,9 @@ pub(crate) struct Route {
     moving_to: Option<SocketAddr>,
     /// The leader that could not be reached: whoever names it is stayed with until there is news.
     shunned: Option<SocketAddr>,
-    /// Replicas that did not answer: whoever names one as leader is stayed with for now.
-    silent: BTreeSet<SocketAddr>,
+    /// Replicas that did not answer, in that order: whoever names one as leader is stayed with for
+    /// now.
+    silent: Vec<SocketAddr>,
     attempts: Attempts,
 }
 
@@ -228,12 +229,8 @@ impl Route {
     /// The replica at `address`, which had served and calls itself `replica`, does not answer any
     /// more: the others first. Some may still take it for the leader.
     pub(crate) fn silent(&mut self, address: SocketAddr, replica: SocketAddr, why: String) {
+        self.silent.retain(|silent| ![address, replica].contains(silent));
         self.silent.extend([address, replica]);
-        // Where nobody answered it was none of them in particular: else two followers could be
-        // asked in turn, for ever, for what the leader alone can answer.
-        if self.known().iter().all(|known| self.silent.contains(known)) {
-            self.silent = [address, replica].into();
-        }
         self.leave(address, why);
     }
 
@@ -245,9 +242,11 @@ impl Route {
         self.filled = true;
         self.add_known();
         self.add(address);
-        // One that is silent takes a connection, and then a second until it is left.
-        let silent = &self.silent;
-        let last = |other: &SocketAddr| (silent.contains(other), *other == address);
+        // One that is silent takes a connection, and then a second until it is left. Of those, the
+        // one that has been so for longest: else two followers could be asked in turn, for ever,
+        // for what the leader alone can answer.
+        let silent = |other: &SocketAddr| self.silent.iter().position(|silent| silent == other);
+        let last = |other: &SocketAddr| (silent(other), *other == address);
         self.untried.make_contiguous().sort_by_key(last);
     }
 
@@ -279,7 +278,7 @@ impl Route {
         self.moves += 1;
         self.moving_to = Some(leader);
         self.shunned = None;
-        self.silent.remove(&leader);
+        self.silent.retain(|silent| *silent != leader);
         self.untried.retain(|address| *address != leader && *address != from);
         self.untried.push_front(from);
         self.untried.push_front(leader);
