@@ -275,7 +275,7 @@ impl Replica {
             Event::Tick => self.tick(),
             Event::Request(connection, request) => self.request(connection, request),
             Event::Disconnected(connection) => {
-                self.clients.disconnected(connection);
+                self.clients.disconnected(connection, self.config.member.id);
                 self.orders.disconnected(connection);
                 self.backups.disconnected(connection);
             }

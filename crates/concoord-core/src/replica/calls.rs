@@ -477,7 +477,7 @@ impl Clients {
         }
     }
 
-    pub(super) fn disconnected(&mut self, connection: ConnectionId) {
+    pub(super) fn disconnected(&mut self, connection: ConnectionId, me: ReplicaId) {
         let load = self.connections.remove(&connection).unwrap_or_default();
         if load.calls > 0 {
             let mut gone = BTreeSet::new();
@@ -500,7 +500,9 @@ impl Clients {
         if load.parked > 0 {
             self.parked.retain(|_, parked| *parked != connection);
         }
-        self.opens.remove(&connection);
+        if self.opens.remove(&connection).is_some() {
+            self.queue.retain(|command| *command != Command::Open(me, connection));
+        }
         self.cancels.retain(|_, asked| asked.connection != connection);
         self.closes.retain(|_, asked| asked.connection != connection);
         self.seen.retain(|_, seen| *seen != connection);

@@ -233,7 +233,12 @@ fn what_waits_for_room_is_of_clients_that_are_there() {
         }
         lone.hear(Event::Disconnected(ConnectionId(connection)));
     }
+    for connection in 20..40 {
+        lone.hear(Event::Request(ConnectionId(connection), Request::Open));
+        lone.hear(Event::Disconnected(ConnectionId(connection)));
+    }
     assert_eq!(lone.work_off(), calls);
+    assert_eq!(lone.replica.status().sessions, 5);
 }
 
 /// That is what makes room again.
