@@ -11,7 +11,7 @@ use crate::limits::MEMBERS_MAX;
 use crate::planted;
 use crate::session::Fate;
 use crate::view::{Cause, Change, Member, Process, ReplicaId, Role, View};
-use crate::wire::{Ailment, Order, PeerMessage, Purpose, Who};
+use crate::wire::{Order, PeerMessage, Purpose, Who};
 
 /// Ticks between two looks at what is overdue.
 pub(super) const MINDING_TICKS: u64 = 20;
@@ -331,7 +331,6 @@ impl Replica {
                 continue;
             }
             if since + CATCH_UP_MAX >= self.now
-                && self.ailment_of(id) != Some(Ailment::NoWorker)
                 && self.watch.heard_within(id, self.now, CATCH_UP_MAX)
                 && (!stays || self.orders.wants(Order::Promote(Who::Id(id))))
             {

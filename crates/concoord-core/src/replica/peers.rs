@@ -271,9 +271,6 @@ impl Replica {
         // What was forwarded to it before may be lost.
         if self.leader() == Some(id) {
             self.clients.ask_again(self.config.member.id);
-        } else if self.leader_seen.is_some_and(|(seen, _)| seen == id) {
-            // It may be known to lead again before the turn ends.
-            self.leader_seen = None;
         }
     }
 

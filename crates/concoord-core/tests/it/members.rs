@@ -521,6 +521,27 @@ fn a_learner_that_lags_is_not_promoted() {
 }
 
 #[test]
+fn a_learner_without_a_worker_is_not_promoted() {
+    let mut world = World::new(16);
+    world.hosted = true;
+    cluster(&mut world, 1);
+    let learner = world.place();
+    world.stay_learner(learner);
+    let through = world.address(0);
+    world.start(learner, vec![through]);
+    run(&mut world, 5 * SECOND);
+    let who = Who::Id(world.id(learner));
+    world.host(learner, Err("its source has changed".into()));
+    run(&mut world, 3 * SECOND);
+    refused(&carry_out(&mut world, 0, Order::Promote(who)), "can start no worker");
+    run(&mut world, SECOND);
+    assert_eq!(world.role(0, learner), Some(Role::Learner));
+    world.host(learner, Ok(()));
+    run(&mut world, 5 * SECOND);
+    done(&carry_out(&mut world, 0, Order::Promote(who)));
+}
+
+#[test]
 fn a_replica_that_was_started_alone_is_added() {
     for asked in [0, 1] {
         let mut world = World::new(16);
