@@ -50,9 +50,9 @@ pub(super) struct Watch {
     joining: BTreeMap<ReplicaId, (Member, Duration)>,
     /// What each learner has to reach, and when it was set that.
     goals: BTreeMap<ReplicaId, (u64, Duration)>,
-    /// Calls that crashed their object, and where.
-    crashes: BTreeMap<(SessionId, u64), BTreeSet<ReplicaId>>,
-    /// The call that the worker here can't get past.
+    /// The call that each member's worker can't get past.
+    crashes: BTreeMap<ReplicaId, (SessionId, u64)>,
+    /// The one that the worker here can't get past.
     pub(super) stuck: Option<u64>,
     /// Since when others say that it ran there.
     ran_since: Option<Duration>,
@@ -621,7 +621,7 @@ impl Replica {
     /// was said may be lost, and who leads may change.
     fn tell_crash(&mut self) {
         let machine = &self.machine;
-        self.watch.crashes.retain(|(session, sequence), _| {
+        self.watch.crashes.retain(|_, (session, sequence)| {
             matches!(machine.fate(*session, *sequence), Fate::Unknown | Fate::Ran)
         });
         let stuck = self.watch.stuck.and_then(|number| self.machine.hosted(number));
@@ -653,15 +653,18 @@ impl Replica {
             }
             return;
         }
-        self.watch.crashes.entry((session, sequence)).or_default().insert(by);
-        let Some(failed) = self.watch.crashes.get(&(session, sequence)) else { return };
         // A witness has nothing to say of it: it runs no calls.
         let voters: Vec<ReplicaId> =
             self.machine.state.view.serving().map(|voter| voter.id).collect();
-        let majority = 2 * voters.iter().filter(|id| failed.contains(id)).count() > voters.len();
-        let all = voters.iter().all(|id| failed.contains(id) || *id != me && self.is_silent(*id));
+        if !voters.contains(&by) {
+            return;
+        }
+        self.watch.crashes.insert(by, (session, sequence));
+        let failed = |id| self.watch.crashes.get(id) == Some(&(session, sequence));
+        let majority = 2 * voters.iter().filter(|id| failed(id)).count() > voters.len();
+        let all = voters.iter().all(|id| failed(id) || *id != me && self.is_silent(*id));
         if self.is_leader() && majority && all {
-            self.watch.crashes.remove(&(session, sequence));
+            self.watch.crashes.retain(|_, crashed| *crashed != (session, sequence));
             self.clients.enqueue_skip(session, sequence);
         }
     }
