@@ -82,8 +82,8 @@ pub(crate) struct Route {
     moving_to: Option<SocketAddr>,
     /// The leader that could not be reached: whoever names it is stayed with until there is news.
     shunned: Option<SocketAddr>,
-    /// Replicas that did not answer, in that order: whoever names one as leader is stayed with for
-    /// now.
+    /// Replicas that did not answer, the one that has been silent for longest first: whoever names
+    /// one as leader is stayed with for now.
     silent: Vec<SocketAddr>,
     attempts: Attempts,
 }

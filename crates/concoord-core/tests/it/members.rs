@@ -493,15 +493,21 @@ fn a_learner_stays_one_until_it_is_promoted() {
     }
 }
 
-#[test]
-fn a_learner_that_lags_is_not_promoted() {
-    let mut world = World::new(15);
-    cluster(&mut world, 1);
+/// A replica that joins through the first one and is to stay a learner.
+fn add_learner(world: &mut World) -> usize {
     let learner = world.place();
     world.stay_learner(learner);
     let through = world.address(0);
     world.start(learner, vec![through]);
-    run(&mut world, 5 * SECOND);
+    run(world, 5 * SECOND);
+    learner
+}
+
+#[test]
+fn a_learner_that_lags_is_not_promoted() {
+    let mut world = World::new(15);
+    cluster(&mut world, 1);
+    let learner = add_learner(&mut world);
     let who = Who::Id(world.id(learner));
     // It is heard, and hears nothing.
     world.sever(0, learner);
@@ -525,11 +531,7 @@ fn a_learner_without_a_worker_is_not_promoted() {
     let mut world = World::new(16);
     world.hosted = true;
     cluster(&mut world, 1);
-    let learner = world.place();
-    world.stay_learner(learner);
-    let through = world.address(0);
-    world.start(learner, vec![through]);
-    run(&mut world, 5 * SECOND);
+    let learner = add_learner(&mut world);
     let who = Who::Id(world.id(learner));
     world.host(learner, Err("its source has changed".into()));
     run(&mut world, 3 * SECOND);
