@@ -174,7 +174,8 @@ impl Machine {
     pub(crate) fn apply(&mut self, index: u64, command: Command, then: &mut impl FnMut(Effect)) {
         match command {
             Command::Open(replica, connection) => {
-                then(Effect::Opened(replica, connection, self.state.sessions.open()));
+                let opened = self.state.sessions.open(self.state.view.lineage);
+                then(Effect::Opened(replica, connection, opened));
             }
             Command::Call(call) => self.apply_call(index, call, then),
             Command::Cancel(call) => self.cancel(index, call, then),

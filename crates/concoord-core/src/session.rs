@@ -15,11 +15,15 @@ use crate::limits::{
 };
 use crate::planted;
 
+/// Numbers of sessions begin anew, and higher, with each lineage: one that goes on alone does not
+/// know of those that were opened without it, and must not take their clients for others'.
+const LINEAGE_SHIFT: u32 = 32;
+
 /// All open sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sessions {
     open: BTreeMap<SessionId, Session>,
-    /// How many were ever opened. The next one's number is one more, so that none is given out
+    /// The last that was opened. The next one's number is greater, so that none is given out
     /// twice.
     opened: u64,
 }
@@ -82,11 +86,11 @@ pub(crate) enum Fate {
 }
 
 impl Sessions {
-    pub(crate) fn open(&mut self) -> Result<SessionId, Refusal> {
+    pub(crate) fn open(&mut self, lineage: u64) -> Result<SessionId, Refusal> {
         if self.open.len() >= SESSIONS_MAX {
             return Err(Refusal::TooManySessions);
         }
-        self.opened += 1;
+        self.opened = (self.opened + 1).max(lineage << LINEAGE_SHIFT);
         let id = SessionId(self.opened);
         self.open.insert(id, Session::default());
         Ok(id)
@@ -123,7 +127,7 @@ impl Sessions {
         self.open.len()
     }
 
-    /// How many were ever opened.
+    /// The last that was opened.
     pub(crate) const fn opened(&self) -> u64 {
         self.opened
     }
@@ -133,6 +137,11 @@ impl Sessions {
     /// they are in the log, since another copy may be there already.
     pub(crate) fn overfull(&self) -> impl Iterator<Item = SessionId> {
         self.open.iter().filter(|(_, session)| session.is_overfull()).map(|(id, _)| *id)
+    }
+
+    /// Whether it is one of those.
+    pub(crate) fn is_overfull(&self, id: SessionId) -> bool {
+        self.open.get(&id).is_some_and(Session::is_overfull)
     }
 
     /// Decides on a call. After [`Verdict::Run`] the caller says how it ended with
@@ -300,7 +309,11 @@ impl Sessions {
     pub(crate) fn forestall(&mut self, id: SessionId, sequence: u64) -> bool {
         let Some(session) = self.open.get_mut(&id) else { return true };
         let is_new = sequence >= session.acked && !session.kept.contains_key(&sequence);
-        if is_new && !session.is_beyond(sequence) {
+        if is_new {
+            // Reads go past the log, and what they acknowledge with them. Whoever keeps to the
+            // window has the replies of all that are so far below this one: it must be kept, or a
+            // copy of it that comes later would run.
+            session.acknowledge(sequence.saturating_sub(SESSION_CALLS_MAX));
             session.keep(sequence, Outcome::Refused(Refusal::Cancelled));
         }
         is_new
@@ -391,16 +404,40 @@ mod tests {
     #[test]
     fn a_call_runs_once_and_its_reply_is_kept() {
         let mut sessions = Sessions::default();
-        let id = sessions.open().unwrap();
+        let id = sessions.open(0).unwrap();
         assert_eq!(sessions.admit(&call(id, 1, 1)), Verdict::Run);
         sessions.done(id, 1, &returned(7));
         assert_eq!(sessions.admit(&call(id, 1, 1)), Verdict::Answer(returned(7)));
     }
 
     #[test]
+    fn a_call_that_is_cancelled_far_beyond_the_last_one_never_runs() {
+        let mut sessions = Sessions::default();
+        let id = sessions.open(0).unwrap();
+        // All before it were reads, which go past the log.
+        let number = 10 * SESSION_CALLS_MAX;
+        assert!(sessions.forestall(id, number));
+        let cancelled = Verdict::Answer(Outcome::Refused(Refusal::Cancelled));
+        assert_eq!(sessions.admit(&call(id, number, number - 5)), cancelled);
+        assert_eq!(sessions.admit(&call(id, number - 1, number - 5)), Verdict::Run);
+    }
+
+    #[test]
+    fn no_lineage_gives_out_what_another_one_has() {
+        let mut sessions = Sessions::default();
+        let first = sessions.open(0).unwrap();
+        let mut alone = sessions.clone();
+        let lost: Vec<_> = (0..10).map(|_| sessions.open(0).unwrap()).collect();
+        let opened: Vec<_> = (0..10).map(|_| alone.open(1).unwrap()).collect();
+        assert!(opened.iter().all(|id| !lost.contains(id) && *id > first), "{opened:?}");
+        assert!(opened.is_sorted());
+        assert!(alone.open(2).unwrap() > *opened.last().unwrap());
+    }
+
+    #[test]
     fn numbers_may_arrive_in_any_order() {
         let mut sessions = Sessions::default();
-        let id = sessions.open().unwrap();
+        let id = sessions.open(0).unwrap();
         for sequence in [3, 1, 2] {
             assert_eq!(sessions.admit(&call(id, sequence, 1)), Verdict::Run);
             sessions.done(id, sequence, &returned(0));
@@ -410,7 +447,7 @@ mod tests {
     #[test]
     fn what_was_acknowledged_is_forgotten_and_never_runs_again() {
         let mut sessions = Sessions::default();
-        let id = sessions.open().unwrap();
+        let id = sessions.open(0).unwrap();
         sessions.admit(&call(id, 1, 1));
         sessions.done(id, 1, &returned(7));
         assert_eq!(sessions.admit(&call(id, 2, 2)), Verdict::Run);
@@ -424,7 +461,7 @@ mod tests {
     #[test]
     fn a_call_that_runs_elsewhere_is_not_run_again() {
         let mut sessions = Sessions::default();
-        let id = sessions.open().unwrap();
+        let id = sessions.open(0).unwrap();
         assert_eq!(sessions.admit(&call(id, 1, 1)), Verdict::Run);
         sessions.running(id, 1);
         assert_eq!(sessions.admit(&call(id, 1, 1)), Verdict::Wait);
@@ -433,19 +470,19 @@ mod tests {
     #[test]
     fn after_the_end_of_a_session_its_calls_never_run() {
         let mut sessions = Sessions::default();
-        let id = sessions.open().unwrap();
+        let id = sessions.open(0).unwrap();
         assert!(sessions.close(id));
         assert_eq!(
             sessions.admit(&call(id, 1, 1)),
             Verdict::Answer(Outcome::Refused(Refusal::SessionExpired))
         );
-        assert_ne!(sessions.open().unwrap(), id);
+        assert_ne!(sessions.open(0).unwrap(), id);
     }
 
     #[test]
     fn a_session_for_which_a_worker_did_too_much_is_named_until_it_acknowledges() {
         let mut sessions = Sessions::default();
-        let id = sessions.open().unwrap();
+        let id = sessions.open(0).unwrap();
         let large = Outcome::Returned(Bytes::from(vec![0; SESSION_LATE_BYTES_MAX / 2]));
         let run = |sessions: &mut Sessions, sequence, acked, received: &[u64]| {
             let received = received.to_vec();
@@ -473,7 +510,7 @@ mod tests {
     #[test]
     fn a_session_that_never_acknowledges_is_bounded() {
         let mut sessions = Sessions::default();
-        let id = sessions.open().unwrap();
+        let id = sessions.open(0).unwrap();
         let refused = Verdict::Answer(Outcome::Refused(Refusal::TooManyCalls));
         assert_eq!(sessions.admit(&call(id, SESSION_CALLS_MAX + 1, 0)), refused);
         sessions.admit(&call(id, 1, 1));
