@@ -388,6 +388,7 @@ impl Replica {
             if self.consensus.is_changing() {
                 return;
             }
+            self.spare_who_was_heard();
             // What waits takes its clients' room; what is with the worker would take ours.
             let has_room = !self.is_worker_full();
             // What comes while the disks work makes one larger entry, rather than many small ones
@@ -415,7 +416,7 @@ impl Replica {
             if proposed > 0 {
                 self.proposed_at = self.now;
             }
-            self.clients.proposed(proposed);
+            self.clients.proposed(proposed, self.consensus.last());
         } else if let Some(leader) = self.leader() {
             let parts = in_parts(self.clients.forward(self.now));
             self.actions

@@ -232,7 +232,7 @@ pub enum Answer {
         /// The call's number in its session.
         sequence: u64,
     },
-    /// The keep-alive reached the leader.
+    /// The session lives: since it was asked for, whoever leads has heard that its client does.
     Alive(SessionId),
     /// The session is closed.
     Closed(SessionId),
@@ -257,6 +257,8 @@ pub enum Answer {
     Part(Bytes),
     /// There is no backup, and why, as a sentence for people.
     NoBackup(String),
+    /// All replicas that serve, now that others do. Sent unasked.
+    Members(Vec<SocketAddr>),
 }
 
 /// A replica as it sees itself and its cluster.

@@ -91,6 +91,11 @@ impl Envelope {
         )
     }
 
+    /// Whether its sender asks from which index on reads may be answered.
+    pub(crate) fn asks_to_read(&self) -> bool {
+        KINDS.get(usize::from(self.kind)) == Some(&MessageType::MsgReadIndex)
+    }
+
     /// Whether it brings a snapshot.
     #[must_use]
     pub const fn has_snapshot(&self) -> bool {

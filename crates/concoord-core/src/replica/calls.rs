@@ -14,6 +14,7 @@ use crate::limits::{
 use crate::log::{Command, Times, pack};
 use crate::machine::{Effect, Ending, is_meta, unknown};
 use crate::object::is_callable;
+use crate::planted;
 use crate::session::Sessions;
 use crate::view::ReplicaId;
 use crate::wire::{Answer, ClientHello, PeerMessage, Request, Welcome};
@@ -43,6 +44,13 @@ pub(super) struct Clients {
     /// the leader is to be told of.
     heard: BTreeMap<SessionId, Duration>,
     heard_here: BTreeSet<SessionId>,
+    /// Whether `queue` holds the end of a session that was silent.
+    expires: bool,
+    /// Sessions whose end this leader has put into the log, up to this entry.
+    expiring: BTreeMap<SessionId, u64>,
+    /// The last such entry of a session that was heard of since: nobody may be told before it that
+    /// the session lives.
+    doubted: u64,
     /// Where each session was last seen.
     seen: BTreeMap<SessionId, ConnectionId>,
 }
@@ -127,16 +135,7 @@ impl Replica {
             }
             Request::Order(order) => self.order(connection, order),
             request if self.is_witness() => self.send_away(connection, &request),
-            Request::Open => {
-                // Asked for once more while it is on its way, it is the same one.
-                if self.clients.opens.insert(connection, Asked::new(connection)).is_none() {
-                    if !self.clients.may_open(connection) {
-                        self.actions.push(Action::Disconnect(connection));
-                        return;
-                    }
-                    self.clients.queue.push(Command::Open(self.config.member.id, connection));
-                }
-            }
+            Request::Open => self.open_session(connection),
             Request::Call(call) => self.call(connection, call),
             Request::KeepAlive(session) => self.keep_alive(connection, session),
             Request::Close(session) => {
@@ -166,6 +165,19 @@ impl Replica {
             Request::Backup => {
                 self.clients.reads.ask(connection, Sought::Backup);
             }
+        }
+    }
+
+    fn open_session(&mut self, connection: ConnectionId) {
+        // Asked for once more while it is on its way, it is the same one.
+        if self.clients.opens.contains_key(&connection) {
+            return;
+        }
+        self.clients.opens.insert(connection, Asked::new(connection));
+        if self.clients.may_open(connection) {
+            self.clients.queue.push(Command::Open(self.config.member.id, connection));
+        } else {
+            self.actions.push(Action::Disconnect(connection));
         }
     }
 
@@ -226,17 +238,18 @@ impl Replica {
         None
     }
 
+    /// A read, in all but name: whoever leads has heard of the session before it is said to live.
     fn keep_alive(&mut self, connection: ConnectionId, session: SessionId) {
         self.hear(session, connection);
-        let answer = if self.machine.state.sessions.contains(session) {
-            // At a replica that is out of touch nobody may believe that a session lives.
-            self.not_ready().map_or(Answer::Alive(session), Answer::Waiting)
-        } else if self.is_settled_leader() {
-            Answer::Expired(session)
+        if let Some(why) = self.not_ready() {
+            self.actions.push(Action::Answer(connection, Answer::Waiting(why)));
+        } else if planted::is("alive-unheard") && self.machine.state.sessions.contains(session) {
+            self.actions.push(Action::Answer(connection, Answer::Alive(session)));
+        } else if self.clients.charge_one(connection) {
+            self.clients.reads.ask(connection, Sought::Alive(session));
         } else {
-            return;
-        };
-        self.actions.push(Action::Answer(connection, answer));
+            self.actions.push(Action::Disconnect(connection));
+        }
     }
 
     /// What has to be done for clients from time to time.
@@ -244,15 +257,11 @@ impl Replica {
         self.clients.ask_overdue(self.config.member.id, self.now);
         if self.is_settled_leader() {
             // Those of the last time may still wait for room in the log.
-            if !self.clients.queue.iter().any(|command| matches!(command, Command::Expire(_))) {
+            if !self.clients.expires {
                 self.expire_sessions();
             }
         } else if let Some(leader) = self.leader() {
-            let heard = std::mem::take(&mut self.clients.heard_here);
-            if !heard.is_empty() {
-                self.actions
-                    .push(Action::Send(leader, PeerMessage::Heard(heard.into_iter().collect())));
-            }
+            self.tell_who_was_heard(leader);
         }
         if let Some(reason) = self.not_ready() {
             let Clients { connections, opens, .. } = &self.clients;
@@ -268,13 +277,50 @@ impl Replica {
 
 impl Replica {
     fn expire_sessions(&mut self) {
-        let since = self.now.saturating_sub(self.config.session_timeout);
+        let since = self.silent_since();
+        let applied = self.consensus.applied();
+        self.clients.expiring.retain(|_, index| *index > applied);
         let silent = self.clients.silent(since).into_iter();
         self.clients.queue.extend(silent.map(Command::Expire));
         for session in self.machine.state.sessions.overfull().collect::<Vec<_>>() {
             self.clients.queue.push(Command::Expire(session));
             let text = format!("session {session} keeps too much that it was told: it ends");
             self.note(tracing::Level::WARN, text);
+        }
+        self.clients.expires = self.clients.queue_expires();
+    }
+
+    /// Who was not heard of since then has been silent for too long.
+    fn silent_since(&self) -> Duration {
+        self.now.saturating_sub(self.config.session_timeout)
+    }
+
+    /// Takes out of the queue the ends of sessions that were heard of while they waited there.
+    pub(super) fn spare_who_was_heard(&mut self) {
+        if !self.clients.expires {
+            return;
+        }
+        let since = self.silent_since();
+        let Self { clients: Clients { queue, heard, .. }, machine, .. } = self;
+        queue.retain(|command| {
+            let Command::Expire(session) = command else { return true };
+            heard.get(session).is_none_or(|heard| *heard < since)
+                || machine.state.sessions.is_overfull(*session)
+        });
+        self.clients.expires = self.clients.queue_expires();
+    }
+
+    /// Whether a session may be told to live though its end is in the log already.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.is_leader() && self.clients.doubted > self.consensus.applied()
+    }
+
+    /// Tells the leader of whom this replica has heard since it last did.
+    pub(super) fn tell_who_was_heard(&mut self, leader: ReplicaId) {
+        let heard = std::mem::take(&mut self.clients.heard_here);
+        if !heard.is_empty() {
+            let heard = PeerMessage::Heard(heard.into_iter().collect());
+            self.actions.push(Action::Send(leader, heard));
         }
     }
 }
@@ -298,9 +344,22 @@ impl Clients {
         sizes.try_fold(0, |sum, size| (sum < ENTRY_BYTES_MAX).then_some(sum + size)).is_none()
     }
 
-    /// The first so many commands are in the log.
-    pub(super) fn proposed(&mut self, commands: usize) {
-        self.queue.drain(..commands.min(self.queue.len()));
+    /// The first so many commands are in the log, up to that entry.
+    pub(super) fn proposed(&mut self, commands: usize, index: u64) {
+        let commands = self.queue.drain(..commands.min(self.queue.len()));
+        if !self.expires {
+            return;
+        }
+        for command in commands {
+            if let Command::Expire(session) = command {
+                self.expiring.insert(session, index);
+            }
+        }
+        self.expires = self.queue_expires();
+    }
+
+    fn queue_expires(&self) -> bool {
+        self.queue.iter().any(|command| matches!(command, Command::Expire(_)))
     }
 
     /// Takes from the queue what may travel to the leader now: in order, so that what a client
@@ -335,15 +394,14 @@ impl Clients {
 
     pub(super) fn clear_queue(&mut self) {
         self.queue.clear();
+        self.expires = false;
     }
 
     /// Commands that another replica forwards, or that this one wants.
     pub(super) fn enqueue(&mut self, commands: impl IntoIterator<Item = Command>, now: Duration) {
         for command in commands {
-            if let Command::Call(call) = &command
-                && let Some(heard) = self.heard.get_mut(&call.session)
-            {
-                *heard = now;
+            if let Command::Call(call) = &command {
+                self.hear_at(call.session, now);
             }
             self.queue.push(command);
         }
@@ -359,7 +417,10 @@ impl Clients {
 
     /// Puts everything that is waited for into the queue again.
     pub(super) fn ask_again(&mut self, me: ReplicaId) {
-        self.queue.clear();
+        self.clear_queue();
+        // What an earlier leader has put into the log comes before whatever this one decides.
+        self.expiring.clear();
+        self.doubted = 0;
         self.forwarded = 0;
         let calls = self.calls.values_mut().map(|waiting| &mut waiting.asked);
         let others = self.opens.values_mut().chain(self.cancels.values_mut());
@@ -439,9 +500,7 @@ impl Clients {
         if let Some(before) = self.closes.insert(session, Asked::new(connection)) {
             self.closed(before.connection);
         }
-        let load = self.connections.entry(connection).or_default();
-        load.calls += 1;
-        load.calls <= CONNECTION_CALLS_MAX
+        self.charge_one(connection)
     }
 
     /// Remembers who wants that call to be cancelled; false if its connection has too much open.
@@ -449,6 +508,11 @@ impl Clients {
         if let Some(before) = self.cancels.insert(call, Asked::new(connection)) {
             self.closed(before.connection);
         }
+        self.charge_one(connection)
+    }
+
+    /// Counts what takes no bytes as a call; false if its connection has too much open.
+    fn charge_one(&mut self, connection: ConnectionId) -> bool {
         let load = self.connections.entry(connection).or_default();
         load.calls += 1;
         load.calls <= CONNECTION_CALLS_MAX
@@ -534,6 +598,7 @@ impl Clients {
             Effect::Parked(session, sequence) => self.park(session, sequence, actions),
             Effect::Ended(session, ending) => {
                 self.heard.remove(&session);
+                self.expiring.remove(&session);
                 self.end_session(session);
                 if let Some(Asked { connection, .. }) = self.closes.remove(&session) {
                     self.closed(connection);
@@ -635,17 +700,27 @@ impl Clients {
     }
 
     fn hear(&mut self, session: SessionId, connection: ConnectionId, now: Duration) {
-        if let Some(heard) = self.heard.get_mut(&session) {
-            *heard = now;
-        }
+        self.hear_at(session, now);
         self.heard_here.insert(session);
         self.seen.insert(session, connection);
     }
 
+    /// The leader is to be told of these.
+    pub(super) fn hear_here(&mut self, sessions: impl Iterator<Item = SessionId>) {
+        self.heard_here.extend(sessions);
+    }
+
     pub(super) fn hear_of(&mut self, sessions: Vec<SessionId>, now: Duration) {
         for session in sessions {
-            if let Some(heard) = self.heard.get_mut(&session) {
-                *heard = now;
+            self.hear_at(session, now);
+        }
+    }
+
+    fn hear_at(&mut self, session: SessionId, now: Duration) {
+        if let Some(heard) = self.heard.get_mut(&session) {
+            *heard = now;
+            if let Some(index) = self.expiring.get(&session) {
+                self.doubted = self.doubted.max(*index);
             }
         }
     }
@@ -653,6 +728,7 @@ impl Clients {
     /// A new leader knows not who was heard of: everybody gets the whole time again.
     pub(super) fn hear_all(&mut self, sessions: impl Iterator<Item = SessionId>, now: Duration) {
         self.heard = sessions.map(|session| (session, now)).collect();
+        self.doubted = self.expiring.values().copied().fold(self.doubted, u64::max);
     }
 
     fn silent(&mut self, since: Duration) -> Vec<SessionId> {

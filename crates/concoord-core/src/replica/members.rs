@@ -11,7 +11,7 @@ use crate::limits::MEMBERS_MAX;
 use crate::planted;
 use crate::session::Fate;
 use crate::view::{Cause, Change, Member, Process, ReplicaId, Role, View};
-use crate::wire::{Order, PeerMessage, Purpose, Who};
+use crate::wire::{Answer, Order, PeerMessage, Purpose, Who};
 
 /// Ticks between two looks at what is overdue.
 pub(super) const MINDING_TICKS: u64 = 20;
@@ -602,6 +602,8 @@ impl Replica {
         }
         self.known.retain(|id, _| view.member(*id).is_none());
         self.declined.clear();
+        let members = view.serving().map(|member| member.address).collect();
+        self.clients.tell_all(&Answer::Members(members), &mut self.actions);
         self.actions.push(Action::View(view));
         self.actions.push(Action::Contacts);
         self.write_members();

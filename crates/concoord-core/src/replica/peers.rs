@@ -303,7 +303,9 @@ impl Replica {
         match message {
             PeerMessage::Consensus(envelope) => {
                 let ours = envelope.from() == from && envelope.to() == self.config.member.id;
-                if ours && !matches!(self.phase, Phase::Greeting { .. }) {
+                // A read that is not answered is asked for again.
+                let held = envelope.asks_to_read() && self.is_in_doubt();
+                if ours && !held && !matches!(self.phase, Phase::Greeting { .. }) {
                     self.consensus.receive(envelope, self.is_worker_full());
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::{Action, Replica, WorkerAction};
-use crate::call::{Call, ConnectionId, Outcome};
+use crate::call::{Call, ConnectionId, Outcome, SessionId};
 use crate::limits::HOSTED_READS_BYTES_MAX;
 use crate::planted;
 use crate::wire::{Answer, HostedCall};
@@ -38,7 +38,20 @@ struct Read {
 
 pub(super) enum Sought {
     Call(Call),
+    /// Whether that session lives.
+    Alive(SessionId),
     Backup,
+}
+
+impl Sought {
+    /// Whose client asks, and so lives.
+    const fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Call(call) => Some(call.session),
+            Self::Alive(session) => Some(*session),
+            Self::Backup => None,
+        }
+    }
 }
 
 struct Hosted {
@@ -50,16 +63,24 @@ struct Hosted {
 
 impl Replica {
     /// Asks from which index on the reads of this turn may be answered: one question for all.
+    ///
+    /// Whoever gets an answer may rely on its session for the whole of its timeout from when it
+    /// asked. So the leader hears of these sessions first, on the same stream.
     pub(super) fn ask_reads(&mut self) {
         let leads = self.is_settled_leader();
-        let follows = self.leader().is_some() && !self.is_leader();
-        if !self.clients.reads.new.is_empty() && (leads || follows) {
-            let number = self.consensus.read();
-            let reads = std::mem::take(&mut self.clients.reads.new);
-            self.clients.reads.asked.insert(number, (self.now, reads));
-            if planted::is("stale-read") {
-                self.clients.reads.confirm(vec![(number, self.consensus.applied())]);
-            }
+        let follows = self.leader().filter(|_| !self.is_leader());
+        if self.clients.reads.new.is_empty() || !leads && follows.is_none() || self.is_in_doubt() {
+            return;
+        }
+        let reads = std::mem::take(&mut self.clients.reads.new);
+        if let Some(leader) = follows {
+            self.clients.hear_here(reads.iter().filter_map(|read| read.what.session()));
+            self.tell_who_was_heard(leader);
+        }
+        let number = self.consensus.read();
+        self.clients.reads.asked.insert(number, (self.now, reads));
+        if planted::is("stale-read") {
+            self.clients.reads.confirm(vec![(number, self.consensus.applied())]);
         }
     }
 
@@ -69,20 +90,31 @@ impl Replica {
             self.clients.reads.confirmed.first_entry().filter(|due| *due.key() <= applied)
         {
             for Read { connection, what } in due.remove() {
-                let Sought::Call(call) = what else {
-                    self.backups.push(connection, applied);
-                    continue;
-                };
-                if let Some(outcome) = self.machine.read(&call) {
-                    self.clients.discharge(connection, call.arguments.len());
-                    let answer = Answer::Reply { sequence: call.sequence, outcome };
-                    self.actions.push(Action::Answer(connection, answer));
-                } else {
-                    self.clients.reads.waiting.push_back((connection, call));
+                match what {
+                    Sought::Call(call) => self.answer_read(connection, call),
+                    Sought::Alive(session) => self.answer_alive(connection, session),
+                    Sought::Backup => self.backups.push(connection, applied),
                 }
             }
         }
         self.host_reads();
+    }
+
+    fn answer_read(&mut self, connection: ConnectionId, call: Call) {
+        if let Some(outcome) = self.machine.read(&call) {
+            self.clients.discharge(connection, call.arguments.len());
+            let answer = Answer::Reply { sequence: call.sequence, outcome };
+            self.actions.push(Action::Answer(connection, answer));
+        } else {
+            self.clients.reads.waiting.push_back((connection, call));
+        }
+    }
+
+    fn answer_alive(&mut self, connection: ConnectionId, session: SessionId) {
+        self.clients.discharge(connection, 0);
+        let lives = self.machine.state.sessions.contains(session);
+        let answer = if lives { Answer::Alive(session) } else { Answer::Expired(session) };
+        self.actions.push(Action::Answer(connection, answer));
     }
 
     /// Gives the worker what it is to read, as long as it has not too much of that.

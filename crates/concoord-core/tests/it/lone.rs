@@ -38,6 +38,11 @@ struct Lone {
 impl Lone {
     /// A replica that serves, with so many sessions, each on a connection of that number.
     fn new(sessions: u64) -> Self {
+        Self::with(sessions, Duration::from_secs(3600))
+    }
+
+    /// So, where sessions may be silent for that long.
+    fn with(sessions: u64, session_timeout: Duration) -> Self {
         let config = Config {
             member: Member::new(ReplicaId(1), ([127, 0, 0, 1], 14000).into()),
             bootstrap: vec![],
@@ -47,7 +52,7 @@ impl Lone {
             tick: TICK,
             election_timeout: Duration::from_millis(500),
             heartbeat: Duration::from_millis(50),
-            session_timeout: Duration::from_secs(3600),
+            session_timeout,
             dead_timeout: Duration::from_secs(3),
             snapshot_bytes: 1 << 30,
             disk_timeout: Duration::from_secs(1),
@@ -323,6 +328,29 @@ fn the_end_of_a_session_is_asked_for_once() {
     lone.pass(Duration::from_secs(3));
     let ends = lone.notes.iter().filter(|text| text.contains("keeps too much"));
     assert_eq!(ends.count(), 1);
+}
+
+#[test]
+fn a_session_that_comes_back_before_its_end_finds_room_lives_on() {
+    let timeout = Duration::from_secs(3);
+    let mut lone = Lone::with(3, timeout);
+    lone.fill(2);
+    lone.pass(timeout / 2);
+    lone.answers.clear();
+    let alive = |lone: &mut Lone, at: usize| {
+        let session = lone.sessions[at];
+        lone.hear(Event::Request(ConnectionId(at as u64 + 1), Request::KeepAlive(session)));
+        lone.answers.pop()
+    };
+    // The others are silent for too long, and there is no room to say so in the log.
+    lone.pass(timeout);
+    let here = ConnectionId(1);
+    assert_eq!(alive(&mut lone, 0), Some((here, Answer::Alive(lone.sessions[0]))));
+    lone.work_off();
+    lone.pass(timeout / 2);
+    assert_eq!(alive(&mut lone, 0), Some((here, Answer::Alive(lone.sessions[0]))));
+    let over = Answer::Expired(lone.sessions[2]);
+    assert_eq!(alive(&mut lone, 2), Some((ConnectionId(3), over)));
 }
 
 /// Has the first session be told more than is kept for one that does not say what it has.

@@ -17,6 +17,7 @@ mod lone;
 mod members;
 #[cfg(feature = "planted")]
 mod planted;
+mod sessions;
 mod sim;
 mod witness;
 mod world;

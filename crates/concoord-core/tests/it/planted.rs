@@ -8,6 +8,7 @@ use concoord_core::planted::plant;
 use concoord_core::view::Role;
 
 use crate::cases::{hidden_removal, lagging_quorum};
+use crate::sessions::cut_off_follower;
 use crate::sim::{
     SECOND, cluster, durable_faults, durable_lock_faults, lock_faults, members_change,
     settle_and_check, survive_faults,
@@ -139,6 +140,11 @@ fn a_waiter_lost_with_the_holder_is_found() {
 #[test]
 fn a_guard_that_nobody_looks_at_is_found() {
     is_found("guard-unchecked", &["two held the lock", "whose session was over"], lock_faults);
+}
+
+#[test]
+fn a_session_that_lives_though_no_leader_has_heard_of_it_is_found() {
+    is_found("alive-unheard", &["cut off, it says"], cut_off_follower);
 }
 
 #[test]

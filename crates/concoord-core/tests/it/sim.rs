@@ -370,7 +370,7 @@ fn contend(world: &mut World, fault: impl Fn(&mut World)) {
         let times = 5 + world.dice.below(25) as usize;
         world.add_locker(times);
     }
-    world.add_client(30);
+    world.add_client(150);
     for _ in 0..10 + world.dice.below(20) {
         let end = world.now + world.dice.below(3 * SECOND);
         world.run_until(end, |_| false);

@@ -59,6 +59,7 @@ pub(super) fn give(
             | Answer::Backup(..)
             | Answer::Part(_)
             | Answer::NoBackup(_)
+            | Answer::Members(_)
             | Answer::Expired(_) => {}
         }
     }

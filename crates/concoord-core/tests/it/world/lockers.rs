@@ -19,6 +19,9 @@ pub(super) const LOCKERS: usize = 1_000_000;
 
 const SECOND: Time = 1_000_000;
 
+/// How long a session may be silent.
+pub(super) const SESSION_TIMEOUT: Time = 10 * SECOND;
+
 /// How long a locker hears nothing before it goes to another replica.
 const PATIENCE: Time = SECOND;
 
@@ -50,6 +53,10 @@ struct Locker {
     /// What it held in one that is over.
     late: Option<u64>,
     heard_at: Time,
+    /// Since when it waits to hear that its session lives.
+    asked_at: Option<Time>,
+    /// When the last thing was asked that the session was there after.
+    proven_at: Time,
     /// It stands still until then.
     still_until: Time,
     timer: u64,
@@ -94,6 +101,8 @@ impl World {
             token: None,
             late: None,
             heard_at: 0,
+            asked_at: None,
+            proven_at: 0,
             still_until: 0,
             timer: 0,
             left: times,
@@ -213,6 +222,7 @@ impl World {
             return self.locker_connects(locker);
         }
         if let Some(session) = this.session {
+            self.lockers.all[locker].asked_at.get_or_insert(self.now);
             self.locker_asks(locker, Request::KeepAlive(session));
         }
         let this = &mut self.lockers.all[locker];
@@ -252,7 +262,7 @@ impl World {
         let this = &mut self.lockers.all[locker];
         let before = (this.at, this.connection);
         (this.at, this.connection, this.opening) = (at, connection, false);
-        this.heard_at = self.now;
+        (this.heard_at, this.asked_at) = (self.now, None);
         self.owner.remove(&before.1);
         self.owner.insert(connection, LOCKERS + locker);
         let life = self.nodes[before.0].life;
@@ -388,7 +398,10 @@ impl World {
                 (this.opening, this.session, this.sequence) = (false, Some(session), 0);
                 self.locker_goes_on(locker);
             }
-            Answer::Alive(_) => this.heard_at = self.now,
+            Answer::Alive(_) => {
+                this.heard_at = self.now;
+                this.proven_at = this.asked_at.take().unwrap_or(this.proven_at);
+            }
             Answer::Parked { sequence } => {
                 this.heard_at = self.now;
                 if let Some(open) = this.open.as_mut().filter(|it| it.call.sequence == sequence) {
@@ -433,6 +446,19 @@ impl World {
         self.locker_connects(locker);
     }
 
+    /// Whoever has been told that its session lives may rely on what it holds for the whole of the
+    /// timeout from when it asked: nobody else is told before that they hold it.
+    fn nobody_else_believes_to_hold(&self, locker: usize) {
+        let others = self.lockers.all.iter().enumerate().filter(|(other, _)| *other != locker);
+        for (other, Locker { token, open, proven_at, .. }) in others {
+            let releases = open.as_ref().is_some_and(|open| matches!(open.what, What::Release));
+            assert!(
+                token.is_none() || releases || self.now >= proven_at + SESSION_TIMEOUT,
+                "locker {other} believes to hold what locker {locker} has, proven at {proven_at}"
+            );
+        }
+    }
+
     fn locker_ended(&mut self, locker: usize, open: &Open, outcome: &Outcome) {
         let returned = match outcome {
             Outcome::Returned(bytes) => Some(Value::decode(bytes).unwrap()),
@@ -445,6 +471,7 @@ impl World {
                 let token = u64::try_from(token).unwrap();
                 assert!(token > greatest, "token {token} after {greatest}");
                 this.token = Some(token);
+                self.nobody_else_believes_to_hold(locker);
                 if open.cancelled {
                     self.seen("cancelled too late");
                 } else {

@@ -18,6 +18,8 @@ const DIAL_TIMEOUT: Time = 2_000_000;
 pub(super) struct Stream {
     pub(super) number: u64,
     last_arrival: Time,
+    /// When a message was last lost.
+    last_lost: Option<Time>,
 }
 
 impl World {
@@ -110,7 +112,9 @@ impl World {
             return self.snapshot_lost(from, self.nodes[from].life, id);
         }
         let Some(stream) = self.streams.get_mut(&(from, to)) else { return };
-        if lost {
+        // What one turn writes to a stream is lost from some message on, not in its midst.
+        if lost || stream.last_lost == Some(self.now) {
+            stream.last_lost = Some(self.now);
             return;
         }
         if self.measured {
@@ -200,8 +204,10 @@ impl World {
             self.count += 1;
             // The receiver has given up the stream before.
             self.ghosts.retain(|_, ends| *ends != (node, to));
-            self.streams
-                .insert((node, to), Stream { number: self.count, last_arrival: self.now + 50 });
+            self.streams.insert(
+                (node, to),
+                Stream { number: self.count, last_arrival: self.now + 50, last_lost: None },
+            );
             self.at(self.now + 51, Happening::Hear(node, life, Event::PeerReached(id)));
         } else {
             self.dial_at(self.now + REDIAL, node, address, purpose);

@@ -8,6 +8,7 @@ use concoord_core::replica::{Config, Event, Hosting, Replica};
 use concoord_core::view::{Member, Process, ReplicaId};
 
 use super::disk::{Disk, End};
+use super::lockers::SESSION_TIMEOUT;
 use super::workers::Worker;
 use super::{Happening, Node, TICK, Time, World};
 use crate::list::{LIST, List};
@@ -78,7 +79,7 @@ impl World {
             tick: Duration::from_micros(TICK),
             election_timeout: Duration::from_millis(500),
             heartbeat: Duration::from_millis(50),
-            session_timeout: Duration::from_secs(10),
+            session_timeout: Duration::from_micros(SESSION_TIMEOUT),
             dead_timeout: Duration::from_secs(3),
             snapshot_bytes: self.snapshot_bytes,
             disk_timeout: Duration::from_secs(1),
