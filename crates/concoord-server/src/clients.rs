@@ -166,7 +166,9 @@ async fn client(
     full: bool,
 ) {
     if full {
-        return refuse(connection, "this replica has all the connections it can hold");
+        let reason = "this replica has all the connections it can hold".into();
+        connection.push(&Welcome::NotYet(reason));
+        return connection.flush();
     }
     let welcome = shell.replica.borrow().greet_client(hello);
     connection.push(&welcome);

@@ -28,6 +28,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often [`PAUSE`] is doubled at most.
 const DOUBLINGS_MAX: u32 = 3;
 
+/// In how many rounds a replica that is about to be ready is tried again so quickly: one that has
+/// no room for us says the same.
+const SOON_ROUNDS: u32 = 40;
+
 /// Between two look-ups while no call is answered: a second is the shortest time that records are
 /// made for.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
@@ -76,6 +80,8 @@ pub(crate) struct Route {
     soon: bool,
     /// Moves since a call was answered.
     moves: u32,
+    /// Replicas in a row that took a connection and ended it without an answer.
+    turned_away: u32,
     /// Whether to keep to the bootstrap, whoever leads.
     stays: bool,
     /// The leader that we are on the way to.
@@ -190,12 +196,9 @@ impl Route {
         &mut self,
         address: SocketAddr,
         leader: Option<SocketAddr>,
-        mut members: Vec<SocketAddr>,
+        members: Vec<SocketAddr>,
     ) -> bool {
-        if !self.stays {
-            members.truncate(MEMBERS_MAX);
-            self.members = members;
-        }
+        self.told_members(members);
         let is_shunned = |leader: &_| self.shunned == Some(*leader) || self.silent.contains(leader);
         let leader = leader.filter(|leader| *leader != address && !is_shunned(leader));
         let moves = leader.is_some_and(|leader| self.move_to(leader, address));
@@ -206,6 +209,14 @@ impl Route {
             self.is_looked_up = false;
         }
         moves
+    }
+
+    /// A replica says that these serve.
+    pub(crate) fn told_members(&mut self, mut members: Vec<SocketAddr>) {
+        if !self.stays {
+            members.truncate(MEMBERS_MAX);
+            self.members = members;
+        }
     }
 
     /// The replica at `address` says that another one has become leader; returns whether to
@@ -222,8 +233,20 @@ impl Route {
 
     /// The connection to `address`, which had served, broke: the others first, then it again.
     pub(crate) fn lost(&mut self, address: SocketAddr, why: String) {
+        self.turned_away = 0;
         self.silent.clear();
         self.leave(address, why);
+    }
+
+    /// The connection to `address` broke before anything was answered: the others first, then it
+    /// again, but not at once for ever.
+    pub(crate) fn turned_away(&mut self, now: Duration, address: SocketAddr, why: String) {
+        self.silent.clear();
+        self.leave(address, why);
+        if self.turned_away > 0 {
+            self.pause_until = now + PAUSE * (1 << self.turned_away.min(DOUBLINGS_MAX));
+        }
+        self.turned_away = self.turned_away.saturating_add(1);
     }
 
     /// The replica at `address`, which had served and calls itself `replica`, does not answer any
@@ -300,7 +323,8 @@ impl Route {
     }
 
     fn end_round(&mut self, now: Duration) {
-        let doublings = if self.soon { 0 } else { self.rounds.min(DOUBLINGS_MAX) };
+        let soon = self.soon && self.rounds < SOON_ROUNDS;
+        let doublings = if soon { 0 } else { self.rounds.min(DOUBLINGS_MAX) };
         self.pause_until = now + PAUSE * (1 << doublings);
         self.rounds = self.rounds.saturating_add(1);
         self.filled = false;

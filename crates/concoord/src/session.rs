@@ -137,6 +137,9 @@ pub(crate) struct Session {
     route: Route,
     /// How many replicas in a row were left since one answered for the session.
     left: u32,
+    /// Since when nobody has answered for it, though the connection broke or calls were said to
+    /// wait.
+    cut_off_at: Option<Duration>,
     /// Whether a replica in this round knows nothing of the session's cluster.
     foreign: bool,
     output: BytesMut,
@@ -178,6 +181,8 @@ struct Up {
     said_at: Duration,
     /// Since when the replica says nothing but that calls wait.
     stuck_at: Option<Duration>,
+    /// It has answered something.
+    has_answered: bool,
 }
 
 impl Up {
@@ -192,6 +197,8 @@ impl Up {
     fn owes(&mut self, now: Duration) {
         if self.asked_at.is_none() {
             self.quiet = QUIET;
+            // What it said to be in the way of something else may be over.
+            self.stuck_at = None;
         }
         self.asked_at.get_or_insert(now);
     }
@@ -221,6 +228,7 @@ impl Session {
             lost_at: Duration::ZERO,
             route: Route::new(bootstrap),
             left: 0,
+            cut_off_at: None,
             foreign: false,
             output: BytesMut::new(),
             done: VecDeque::new(),
@@ -286,22 +294,14 @@ impl Session {
         if !self.calls.is_parked(ticket) {
             return Some(start.saturating_add(timeout));
         }
-        self.cut_off_since().map(|since| since.max(start).saturating_add(timeout))
-    }
-
-    /// Since when nobody answers for the cluster; `None` while somebody does.
-    fn cut_off_since(&self) -> Option<Duration> {
-        match &self.link {
-            Link::Up(up) => up.stuck_at,
-            Link::Down | Link::Dialling { .. } | Link::Greeting { .. } => Some(self.lost_at),
-        }
+        self.cut_off_at.map(|since| since.max(start).saturating_add(timeout))
     }
 
     /// How the session is, as its user should see it.
     pub(crate) fn health(&self, now: Duration) -> Health {
         let (session, losses) = (self.id.map(|id| id.0), self.losses);
         let over = self.proven_at + self.timeout;
-        let state = match (self.id, self.cut_off_since()) {
+        let state = match (self.id, self.cut_off_at) {
             (None, _) if self.closed => State::Closed,
             (None, _) => State::None,
             // The cluster may have ended it meanwhile: nobody may rely on it any more. So too where
@@ -315,7 +315,8 @@ impl Session {
 
     /// Abandons what was not answered within `timeout`, and says why it was not.
     pub(crate) fn give_up(&mut self, now: Duration, ticket: Ticket, timeout: Duration) -> Error {
-        let was_sent = self.calls.was_sent(ticket);
+        // A call that goes on without its caller may yet run, too.
+        let was_sent = self.calls.was_sent(ticket) || self.calls.goes_on(ticket, self.id.is_some());
         self.abandon(now, ticket);
         let attempts = self.route.attempts().clone();
         if matches!(self.link, Link::Up(_)) || self.waiting.is_some() {
@@ -386,7 +387,8 @@ impl Session {
             Link::Dialling { address, .. } | Link::Greeting { address, .. } => {
                 self.route.failed(address, why);
             }
-            Link::Up(Up { address, .. }) => self.route.lost(address, why),
+            Link::Up(Up { address, has_answered: true, .. }) => self.route.lost(address, why),
+            Link::Up(Up { address, .. }) => self.route.turned_away(now, address, why),
         }
         self.hang_up(now);
         self.judge_round();
@@ -535,21 +537,30 @@ impl Session {
     fn greet(&mut self, now: Duration) {
         let Link::Up(up) = &mut self.link else { return };
         up.greeted_at.get_or_insert(now);
-        up.said_at = now;
         up.owes(now);
         up.quiet = (up.quiet * 2).min(QUIET_MAX);
-        // Without a session anything serves that every replica answers at once.
         if self.id.is_some() {
-            up.asked_alive_at.get_or_insert(now);
+            return self.keep_alive(now);
         }
-        let request = self.id.map_or(Request::Status, Request::KeepAlive);
-        write_frame(&request, &mut self.output);
+        // Without a session anything serves that every replica answers at once.
+        up.said_at = now;
+        write_frame(&Request::Status, &mut self.output);
+    }
+
+    /// Says that the session lives, and asks whether it does.
+    fn keep_alive(&mut self, now: Duration) {
+        let (Some(id), Link::Up(up)) = (self.id, &mut self.link) else { return };
+        up.said_at = now;
+        up.owes(now);
+        up.asked_alive_at.get_or_insert(now);
+        write_frame(&Request::KeepAlive(id), &mut self.output);
     }
 
     /// The cluster has answered for the session what was sent then.
     fn proven(&mut self, now: Duration, at: Option<Duration>) {
         self.proven_at = self.proven_at.max(at.unwrap_or_default());
         self.left = 0;
+        self.cut_off_at = None;
         self.waiting = None;
         if let Link::Up(up) = &mut self.link {
             up.proving = false;
@@ -576,7 +587,10 @@ impl Session {
         // in doubt, one that waits for the proof goes on in a new session.
         if now > self.proven_at + self.timeout / 2 {
             up.proving = true;
-            return self.greet(now);
+            if up.asked_alive_at.is_none() {
+                self.greet(now);
+            }
+            return;
         }
         while self.calls.send_next(now, id, &self.default_class, &mut self.output) {
             self.said(now);
@@ -620,6 +634,7 @@ impl Session {
     fn hang_up(&mut self, now: Duration) {
         if matches!(self.link, Link::Up(_)) {
             self.lost_at = now;
+            self.cut_off_at.get_or_insert(now);
         }
         self.link = Link::Down;
         self.link_number += 1;

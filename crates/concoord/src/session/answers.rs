@@ -61,6 +61,7 @@ impl Session {
             asked_at: None,
             said_at: now,
             stuck_at: None,
+            has_answered: false,
         });
         let ready = |(_, question): &(Ticket, Question)| *question == Question::Ready;
         for (ticket, _) in self.questions.extract_if(.., |question| ready(question)) {
@@ -73,12 +74,15 @@ impl Session {
         if self.calls.are_owed() {
             self.said(now);
         }
+        // The session has not been heard of for as long as it took to come here.
+        self.keep_alive(now);
         self.flush(now);
     }
 
     pub(super) fn answer(&mut self, now: Duration, answer: Answer) {
         let Link::Up(up) = &mut self.link else { return };
         up.greeted_at = None;
+        up.has_answered = true;
         match answer {
             Answer::Opened(id) if up.opening.is_some() => {
                 let at = up.opening.take();
@@ -114,10 +118,8 @@ impl Session {
             }
             Answer::NoInterface(refusal) => self.refuse_questions(&Error::Refusal(refusal)),
             Answer::Status(status) => self.reply_to(Question::Status, &Reply::Status(status)),
-            Answer::Waiting(why) => {
-                up.stuck_at.get_or_insert(now);
-                self.waiting = Some(why);
-            }
+            Answer::Waiting(why) => self.waits(now, why),
+            Answer::Members(members) => self.route.told_members(members),
             Answer::Leader(leader) => {
                 let (address, replica) = (up.address, up.replica);
                 up.leader = None;
@@ -144,10 +146,24 @@ impl Session {
             | Answer::Part(_)
             | Answer::NoBackup(_) => {}
         }
-        let questions = !self.questions.is_empty() || self.calls.are_owed();
+        let is_open = !self.questions.is_empty() || self.calls.are_owed();
         if let Link::Up(up) = &mut self.link {
-            up.asked_at = (questions || up.opening.is_some() || up.proving).then_some(now);
+            // Nor may a session whose replica is out of touch be left with it, idle as it may be.
+            let is_stuck = up.stuck_at.is_some() && self.id.is_some();
+            let is_due = is_open || is_stuck || up.opening.is_some() || up.proving;
+            up.asked_at = is_due.then_some(now);
         }
+    }
+
+    /// The replica can do nothing for now, and why.
+    fn waits(&mut self, now: Duration, why: String) {
+        let Link::Up(up) = &mut self.link else { return };
+        if up.stuck_at.is_none() {
+            // It is asked once more before it is left.
+            (up.stuck_at, up.quiet) = (Some(now), QUIET);
+        }
+        self.cut_off_at.get_or_insert(now);
+        self.waiting = Some(why);
     }
 
     fn refuse_questions(&mut self, error: &Error) {

@@ -101,7 +101,7 @@ struct Sent {
     ticket: Option<Ticket>,
     /// It is to run whoever wants the reply.
     is_kept: bool,
-    /// When it was last written.
+    /// When it was first written: which copy of it was answered nobody can say.
     at: Duration,
     /// Always a [`Request::Call`], ready to be written again.
     request: Request,
@@ -144,6 +144,13 @@ impl Calls {
 
     pub(super) fn is_parked(&self, ticket: Ticket) -> bool {
         self.numbers.get(&ticket).is_some_and(|number| self.parked.contains_key(number))
+    }
+
+    /// Whether that call, which was not sent yet, is made though its caller gives it up.
+    pub(super) fn goes_on(&self, ticket: Ticket, has_session: bool) -> bool {
+        let is_it =
+            |(queued, making): &(Option<Ticket>, Making)| *queued == Some(ticket) && making.is_kept;
+        has_session && self.queued.iter().any(is_it)
     }
 
     /// Nobody waits for that any more. What waits, or would, ends; whatever else was sent may
@@ -205,6 +212,7 @@ impl Calls {
     /// A call to be asked again or cancelled, if there is room.
     fn next_again(&mut self) -> Option<u64> {
         while self.asking.len() < ASKING_MAX
+            && self.open_bytes() < OPEN_BYTES_MAX
             && let Some(number) = self.again.pop_front()
         {
             if self.parked.contains_key(&number) || self.sent.contains_key(&number) {
@@ -217,7 +225,9 @@ impl Calls {
 
     /// A call that was not sent yet, if there is room.
     fn next_new(&mut self, id: SessionId, default_class: &str) -> Option<u64> {
-        if self.sequence + 1 - self.acked() >= SESSION_CALLS_MAX || self.bytes >= OPEN_BYTES_MAX {
+        if self.sequence + 1 - self.acked() >= SESSION_CALLS_MAX
+            || self.open_bytes() >= OPEN_BYTES_MAX
+        {
             return None;
         }
         if self.queued.front().is_some_and(|(_, making)| self.is_being_undone(making)) {
@@ -265,6 +275,12 @@ impl Calls {
                     && (call.thread, &call.object.name) == (making.thread, &making.object.name))
         };
         self.again_or_asked().any(is_before)
+    }
+
+    /// Bytes of arguments of all that was sent and has no answer yet.
+    fn open_bytes(&self) -> usize {
+        let asked = self.asking.iter().filter_map(|number| self.parked.get(number));
+        self.bytes + asked.filter(|sent| !sent.cancelled).map(Sent::bytes).sum::<usize>()
     }
 
     /// Calls that were sent and are to end, among others.
@@ -324,7 +340,7 @@ impl Calls {
         self.asking.clear();
     }
 
-    /// When that call was last sent: the session was there after that, if it is answered.
+    /// When that call was first sent: the session was there after that, if it is answered.
     pub(super) fn sent_at(&self, number: u64) -> Option<Duration> {
         self.sent.get(&number).or_else(|| self.parked.get(&number)).map(|sent| sent.at)
     }
@@ -416,7 +432,9 @@ impl Sent {
     }
 
     fn write(&mut self, now: Duration, acked: u64, to: &mut BytesMut) {
-        self.at = now;
+        if !self.repeated {
+            self.at = now;
+        }
         if let Request::Call(call) = &mut self.request {
             call.acked = acked;
         }

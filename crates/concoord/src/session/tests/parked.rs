@@ -82,6 +82,16 @@ fn time_runs_out_for_a_parked_call_only_while_nobody_answers() {
     assert_eq!(world.session.deadline(ticket, start, timeout), Some(world.now + timeout));
     world.serve(2, &[1, 2]);
     assert_eq!(asked(&world.heard()), [(2, 3, vec![])], "it is asked again, as what it is");
+    // To be welcomed is no answer, however often.
+    let lost = world.now;
+    world.now += Duration::from_secs(1);
+    world.say(&Answer::Waiting("no quorum".into()));
+    world.break_link();
+    world.serve(1, &[1, 2]);
+    assert_eq!(world.session.deadline(ticket, start, timeout), Some(lost + timeout));
+    let since = world.now - lost;
+    assert_eq!(world.session.health(world.now).state, State::Reconnecting { since });
+    world.say(&Answer::Alive(SESSION));
     assert_eq!(world.session.deadline(ticket, start, timeout), None);
 }
 
