@@ -20,6 +20,8 @@ const READ_BYTES: usize = 256;
 pub(super) struct Reads {
     /// Not asked for yet.
     new: Vec<Read>,
+    /// The tick after which the last question was asked.
+    asked_in: u64,
     /// The index is asked for, under that number, since then.
     asked: BTreeMap<u64, (Duration, Vec<Read>)>,
     /// May be answered once that index is applied.
@@ -69,10 +71,13 @@ impl Replica {
     pub(super) fn ask_reads(&mut self) {
         let leads = self.is_settled_leader();
         let follows = self.leader().filter(|_| !self.is_leader());
-        if self.clients.reads.new.is_empty() || !leads && follows.is_none() || self.is_in_doubt() {
+        if !self.clients.reads.may_ask(self.ticks)
+            || !leads && follows.is_none()
+            || self.is_in_doubt()
+        {
             return;
         }
-        let reads = std::mem::take(&mut self.clients.reads.new);
+        let reads = self.clients.reads.begin(self.ticks);
         if let Some(leader) = follows {
             self.clients.hear_here(reads.iter().filter_map(|read| read.what.session()));
             self.tell_who_was_heard(leader);
@@ -158,6 +163,18 @@ impl Replica {
 impl Reads {
     pub(super) fn ask(&mut self, connection: ConnectionId, what: Sought) {
         self.new.push(Read { connection, what });
+    }
+
+    /// Whether something is to be asked now. Sessions alone cost one question a tick at most,
+    /// however many they are.
+    fn may_ask(&self, ticks: u64) -> bool {
+        let is_alive = |read: &Read| matches!(read.what, Sought::Alive(_));
+        !self.new.is_empty() && (self.asked_in != ticks || !self.new.iter().all(is_alive))
+    }
+
+    fn begin(&mut self, ticks: u64) -> Vec<Read> {
+        self.asked_in = ticks;
+        std::mem::take(&mut self.new)
     }
 
     /// There is another leader to ask.

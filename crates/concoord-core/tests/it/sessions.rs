@@ -133,3 +133,22 @@ fn who_stays_hears_of_new_members() {
     let both = Answer::Members(vec![world.address(0), world.address(newcomer)]);
     assert!(world.said(connection).any(|answer| *answer == both), "{}", world.stuck());
 }
+
+/// However many clients are idle, they have the leader ask its followers once a tick, and no more.
+#[test]
+fn a_thousand_idle_sessions_cost_little() {
+    let (mut world, leader, session) = three(5, false);
+    let before = world.sent;
+    run(&mut world, SECOND);
+    let idle = world.sent - before;
+    let connections: Vec<_> = (0..1_000).map(|_| world.connection()).collect();
+    let before = world.sent;
+    for connection in &connections {
+        world.request(leader, *connection, Request::KeepAlive(session));
+        run(&mut world, SECOND / 1_000);
+    }
+    run(&mut world, SECOND / 10);
+    assert!(world.sent - before < 10 * idle, "{} messages, {idle} idle", world.sent - before);
+    let alive = Answer::Alive(session);
+    assert!(connections.iter().all(|connection| world.said(*connection).any(|it| *it == alive)));
+}

@@ -130,6 +130,8 @@ pub(crate) struct World {
     pub(crate) padding: usize,
     /// Whether each message is checked to fit a frame.
     pub(crate) measured: bool,
+    /// Messages that replicas have sent each other.
+    pub(crate) sent: u64,
     /// Bytes that were forwarded, where that is so.
     pub(crate) forwarded: usize,
     traced: bool,
@@ -186,6 +188,7 @@ impl World {
             poisoned: false,
             padding: 0,
             measured: false,
+            sent: 0,
             forwarded: 0,
             snapshot_time: 0,
             traced: std::env::var_os("SIM_TRACE").is_some(),

@@ -98,6 +98,7 @@ impl World {
     }
 
     pub(super) fn send(&mut self, from: usize, id: ReplicaId, message: PeerMessage) {
+        self.sent += 1;
         let Some(to) = self.nodes.iter().position(|node| node.id == id) else { return };
         let lost = self.cut.contains(&(from, to)) || self.dice.below(1000) < self.loss_percent;
         let delay = 20
