@@ -88,7 +88,7 @@ pub struct Health {
     pub state: State,
     /// Its number in the cluster, where there is one.
     pub session: Option<u64>,
-    /// How many sessions of this client are over that it did not close.
+    /// How many sessions of this client are over.
     pub losses: u64,
 }
 
@@ -447,10 +447,8 @@ impl Session {
                 Err(error) => Err(error),
             };
             if let Err(error) = step {
-                self.lost(
-                    now,
-                    format!("it does not answer as a replica of ConCoord does: {error}"),
-                );
+                let why = format!("it does not answer as a replica of ConCoord does: {error}");
+                return self.lost(now, why);
             }
         }
     }

@@ -150,6 +150,15 @@ fn large_parked_calls_that_are_asked_again_wait_for_each_other() {
 }
 
 #[test]
+fn what_is_no_answer_ends_a_connection_that_is_closed_already() {
+    let mut world = World::open(&[1]);
+    world.session.close();
+    let mut bytes = BytesMut::from(&[0xff; 64][..]);
+    world.session.received(world.now, &mut bytes);
+    assert!(!world.session.is_linked());
+}
+
+#[test]
 fn a_reply_to_a_call_that_was_repeated_proves_no_more_than_its_first_copy_does() {
     let mut world = World::open(&[1, 2]);
     world.call();
