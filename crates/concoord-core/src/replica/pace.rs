@@ -8,10 +8,6 @@ use crate::limits::UNDONE_BYTES_MAX;
 use crate::view::Member;
 use crate::wire::Ailment;
 
-/// How many times as much a replica may have for its worker that waits for something of the log: all
-/// that a leader has proposed may come before that.
-const MORE: usize = 4;
-
 #[derive(Default)]
 pub(super) struct Pace {
     /// Numbers that the worker had been given when it was looked at, and when that was; but for
@@ -101,12 +97,14 @@ impl Replica {
         }
     }
 
-    /// Whether the worker is so far behind that it can be given no more; later where the log must
-    /// bring what ends that, or this replica's leave.
+    /// Whether the worker is so far behind that it can be given no more. Never where the log must
+    /// bring what ends that, or this replica's leave: all that a leader has proposed may come before
+    /// it, be it ever so much for one that had the whole of its own log to run again. There is no
+    /// end to that only if a leader goes on to propose calls, and such a one's worker has got
+    /// further: it says so, or has this one removed.
     pub(super) fn is_worker_full(&self) -> bool {
-        let waits = self.watch.stuck.is_some() && !self.is_leader();
-        let more = if waits || self.phase == Phase::Leaving { MORE } else { 1 };
-        self.machine.undone_bytes() > more * UNDONE_BYTES_MAX
+        let waits = self.watch.stuck.is_some() || self.phase == Phase::Leaving;
+        self.machine.undone_bytes() > UNDONE_BYTES_MAX && (!waits || self.is_leader())
     }
 
     /// Looks how far the log is.

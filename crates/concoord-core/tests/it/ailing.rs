@@ -94,6 +94,44 @@ fn a_member_without_a_worker_holds_the_other_one_up_for_a_while_only() {
     }
 }
 
+/// Durable ones that are started again have all to run that they wrote since their last snapshot. What
+/// ends that comes by the log, however much that is.
+#[test]
+fn two_that_are_started_again_with_much_to_run_go_on() {
+    for dies in [true, false] {
+        let mut world = World::new(7);
+        (world.hosted, world.padding, world.durable) = (true, 400_000, true);
+        (world.snapshot_bytes, world.poisoned) = (usize::MAX / 4, true);
+        cluster(&mut world, 2);
+        flood(&mut world, 6);
+        let end = world.now + 300 * SECOND;
+        world.run_until(end, World::are_clients_done);
+        assert!(world.are_clients_done(), "{}", world.stuck());
+        for node in 0..2 {
+            world.crash(node, End::Killed);
+        }
+        for node in 0..2 {
+            world.start(node, vec![]);
+        }
+        if dies {
+            world.crashes = (0..2).collect();
+        } else {
+            // Neither gets any further before one is without.
+            world.hold_worker(0, true);
+            world.hold_worker(1, true);
+            let end = world.now + 5 * SECOND;
+            world.run_until(end, |world| (0..2).any(|node| world.leads(node)));
+            let (leader, bare) = (leader(&world), follower(&world));
+            world.hold_worker(leader, false);
+            world.host(bare, Err(WHY.into()));
+        }
+        world.add_client(10);
+        let end = world.now + 60 * SECOND;
+        world.run_until(end, World::are_clients_done);
+        assert!(world.are_clients_done(), "{}", world.stuck());
+    }
+}
+
 /// Nobody is told to wait without being told for whom.
 #[test]
 fn a_leader_says_who_takes_no_more_of_the_log() {
