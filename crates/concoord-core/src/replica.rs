@@ -390,7 +390,7 @@ impl Replica {
             }
             self.spare_who_was_heard();
             // What waits takes its clients' room; what is with the worker would take ours.
-            let has_room = !self.is_worker_full();
+            let has_room = !self.is_worker_full() && !self.needs_leaver();
             // What comes while the disks work makes one larger entry, rather than many small ones
             // that each cost a write on every disk.
             if self.config.member.durable

@@ -302,6 +302,15 @@ impl Replica {
         awake.len() > asleep.len()
     }
 
+    /// Whether nothing is decided for now without the vote of a member that leaves, maybe for want
+    /// of room: what it must still take in had better be what has it removed.
+    pub(super) fn needs_leaver(&self) -> bool {
+        let voters = || self.machine.state.view.voters().map(|voter| voter.id);
+        let leaves = |id| self.watch.leaving.contains(&id);
+        let stays = |id: &ReplicaId| !leaves(*id) && self.is_awake(*id);
+        voters().any(leaves) && 2 * voters().filter(stays).count() <= voters().count()
+    }
+
     /// Whether that member is this replica, or was heard just now. A removal that is in the log is
     /// decided once its entry has a majority, be it with the voice of the one that is removed: if
     /// one of the others is gone by then, those that are left may be too few for ever.

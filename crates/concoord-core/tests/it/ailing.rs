@@ -94,6 +94,29 @@ fn a_member_without_a_worker_holds_the_other_one_up_for_a_while_only() {
     }
 }
 
+/// One that leaves for want of a worker can't be removed before another one that is dead, but with its
+/// own vote: until then it must take in what the leader proposes, and that has to be little.
+#[test]
+fn calls_wait_for_a_member_that_leaves_where_its_vote_is_needed() {
+    let mut world = World::new(3);
+    (world.hosted, world.padding, world.same_host) = (true, 2_000_000, false);
+    cluster(&mut world, 3);
+    let (leader, bare) = (leader(&world), follower(&world));
+    world.host(bare, Err(WHY.into()));
+    let end = world.now + 4 * SECOND;
+    world.run_until(end, |_| false);
+    world.crash(3 - leader - bare, End::Killed);
+    flood(&mut world, 8);
+    let end = world.now + 60 * SECOND;
+    let mut most = 0;
+    world.run_until(end, |world| {
+        most = most.max(world.undone_bytes(bare));
+        world.are_clients_done()
+    });
+    assert!(world.are_clients_done(), "{}", world.stuck());
+    assert!((UNDONE_BYTES_MAX..3 * UNDONE_BYTES_MAX).contains(&most), "{most}");
+}
+
 /// Durable ones that are started again have all to run that they wrote since their last snapshot. What
 /// ends that comes by the log, however much that is.
 #[test]
