@@ -621,11 +621,25 @@ impl Replica {
 
     /// The worker can't run that call.
     pub(super) fn host_failed(&mut self, number: u64) {
-        let Some((session, sequence)) = self.machine.hosted(number) else { return };
+        let Some((session, sequence)) = self.machine.hosted(number) else {
+            return self.replay_failed();
+        };
         let text = format!("call {sequence} of session {session} crashed the object twice");
         self.note(tracing::Level::ERROR, text);
         (self.watch.stuck, self.watch.ran_since) = (Some(number), None);
         self.tell_crash();
+    }
+
+    /// Workers die of a call that has run here, and that they are to run again. Its reply may be with
+    /// the client: it can't be skipped.
+    fn replay_failed(&mut self) {
+        // It was one of the state before.
+        if self.pace.is_restoring() {
+            return;
+        }
+        let reason = "each dies of a call that has run here before; another replica's state ends \
+                      that, or starting this one again from its disk";
+        self.pace.is_lost(reason.into(), self.now);
     }
 
     /// Says that this replica can't run a call, again and again until something is decided: what

@@ -15,10 +15,17 @@ pub(super) struct Pace {
     given: VecDeque<(u64, Duration)>,
     /// Since when the worker has had something to do, where it has yet to take a state in.
     restoring: Option<Duration>,
-    /// Why there is no worker, and since when.
-    without: Option<(String, Duration)>,
+    without: Option<Without>,
     /// At a leader: the first entry that is not decided, and since when it is the first.
     undecided: Option<(u64, Duration)>,
+}
+
+/// There is no worker.
+struct Without {
+    reason: String,
+    since: Duration,
+    /// Until another state comes: of what there is here none can be made.
+    lost: bool,
 }
 
 impl Pace {
@@ -30,13 +37,18 @@ impl Pace {
 
     pub(super) fn restored(&mut self) {
         self.restoring = None;
+        self.without.take_if(|without| without.lost);
+    }
+
+    pub(super) const fn is_restoring(&self) -> bool {
+        self.restoring.is_some()
     }
 
     /// This process was stopped until now, and the worker may have been.
     pub(super) fn begin_anew(&mut self, now: Duration) {
         self.given.clear();
         self.restoring = self.restoring.map(|_| now);
-        self.without = self.without.take().map(|(reason, _)| (reason, now));
+        self.without = self.without.take().map(|without| Without { since: now, ..without });
         self.undecided = self.undecided.map(|(index, _)| (index, now));
     }
 
@@ -47,8 +59,13 @@ impl Pace {
 
     /// There is no worker for that reason, or there is one again.
     pub(super) fn is_without(&mut self, reason: Option<String>, now: Duration) {
-        let since = self.without.as_ref().map_or(now, |(_, since)| *since);
-        self.without = reason.map(|reason| (reason, since));
+        let since = self.without.as_ref().map_or(now, |without| without.since);
+        self.without = reason.map(|reason| Without { reason, since, lost: false });
+    }
+
+    /// There will be none, for that reason.
+    pub(super) fn is_lost(&mut self, reason: String, now: Duration) {
+        self.without = Some(Without { reason, since: now, lost: true });
     }
 }
 
@@ -68,8 +85,8 @@ impl Replica {
 
     /// What there is to say where no worker can be started.
     pub(super) fn has_no_worker(&self) -> Option<String> {
-        let (reason, _) = self.pace.without.as_ref()?;
-        Some(format!("the object has no worker: {reason}"))
+        let without = self.pace.without.as_ref()?;
+        Some(format!("the object has no worker: {}", without.reason))
     }
 
     /// What there is to say of a worker that is slower than the log for longer than it takes to
@@ -82,14 +99,14 @@ impl Replica {
 
     /// A replica for whose object no worker can be started leaves where others wait for it, to join
     /// again once one can: for room in its backlog, or for its word on a call that their workers
-    /// die of. Not if whoever leads has no worker either.
+    /// die of; at once where its worker is lost. Not if whoever leads has no worker either.
     pub(super) fn rejoin_without_worker(&mut self) {
-        let Some((_, since)) = self.pace.without else { return };
+        let Some(Without { since, lost, .. }) = self.pace.without else { return };
         let is_of_use = |leader| {
             self.is_reachable(leader) && self.ailment_of(leader) != Some(Ailment::NoWorker)
         };
-        if since + self.config.dead_timeout <= self.now
-            && (self.is_worker_full() || self.watch.hears_of_crashes())
+        let is_waited_for = || self.is_worker_full() || self.watch.hears_of_crashes();
+        if (lost || since + self.config.dead_timeout <= self.now && is_waited_for())
             && !self.is_leader()
             && self.leader().is_some_and(is_of_use)
         {

@@ -69,6 +69,29 @@ fn a_leader_without_a_worker_hands_over_and_is_of_use_again_with_one() {
     assert_eq!(world.reason(old), "");
 }
 
+/// All workers die of what they are to run again, though it ran once: only the state of others helps.
+#[test]
+fn a_replica_whose_worker_is_lost_takes_the_state_of_the_others() {
+    for leads in [false, true] {
+        let mut world = World::new(19);
+        world.hosted = true;
+        cluster(&mut world, 3);
+        world.add_client(100);
+        let end = world.now + 60 * SECOND;
+        world.run_until(end, World::are_clients_done);
+        let lost = if leads { leader(&world) } else { follower(&world) };
+        let before = world.id(lost);
+        world.lose_worker(lost);
+        world.add_client(100);
+        let end = world.now + 60 * SECOND;
+        world.run_until(end, |world| world.are_clients_done() && world.is_whole());
+        assert_ne!(world.id(lost), before, "it joins as another\n{}", world.stuck());
+        settle_and_check(&mut world);
+        assert_eq!(world.reason(lost), "");
+        assert_eq!(world.view().unwrap().0.members.len(), 3);
+    }
+}
+
 /// Of two members both are needed for a decision: one that has no room for more leaves, and the
 /// other one goes on.
 #[test]

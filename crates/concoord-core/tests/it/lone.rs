@@ -295,6 +295,21 @@ fn a_replica_is_not_ready_while_no_worker_can_be_started() {
     assert_eq!(lone.reason(), None);
 }
 
+/// What has run can't be skipped: its reply is with the client.
+#[test]
+fn a_replica_says_so_where_workers_die_of_what_has_run_before() {
+    let mut lone = Lone::new(1);
+    lone.call(0, 1, "append", 0);
+    let number = lone.given[0].number;
+    assert_eq!((lone.work(), lone.reason()), (1, None));
+    lone.hear(Event::HostFailed(number));
+    let reason = lone.reason().unwrap();
+    assert!(reason.contains("has run here before"), "{reason}");
+    lone.pass(Duration::from_secs(1));
+    assert!(lone.skipped.is_empty());
+    assert!(lone.notes.iter().any(|text| text.contains("has run here before")));
+}
+
 #[test]
 fn that_its_process_was_stopped_is_not_its_workers_fault() {
     let mut lone = Lone::new(1);

@@ -13,6 +13,9 @@ use concoord_core::wire::{Done, HostedCall, LOST};
 use super::{Happening, World};
 use crate::list::List;
 
+/// The number of the first call that a worker is given.
+const FIRST: u64 = 1;
+
 /// The process that hosts the list, where it does not live in the replica.
 #[derive(Default)]
 pub(super) struct Worker {
@@ -66,6 +69,13 @@ impl World {
         self.hold_worker(node, result.is_err());
         let life = self.nodes[node].life;
         self.at(self.now, Happening::Hear(node, life, Event::Hosting(result)));
+    }
+
+    /// That node's worker died, and each in its place dies of the first call that it runs again.
+    pub(crate) fn lose_worker(&mut self, node: usize) {
+        self.nodes[node].worker.stuck = Some(FIRST);
+        let life = self.nodes[node].life;
+        self.at(self.now, Happening::Hear(node, life, Event::HostFailed(FIRST)));
     }
 
     /// Bytes of calls that the worker of that node has not done.
