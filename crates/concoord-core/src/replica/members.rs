@@ -97,9 +97,9 @@ impl Watch {
         self.heard.get(&id).is_some_and(|heard| *heard + silence >= now)
     }
 
-    /// Whether calls are told of that crashed their object somewhere.
-    pub(super) fn hears_of_crashes(&self) -> bool {
-        !self.crashes.is_empty()
+    /// Whether that member tells of a call that its worker can't get past.
+    pub(super) fn tells_of_crash(&self, id: ReplicaId) -> bool {
+        self.crashes.contains_key(&id)
     }
 
     /// A new leader has listened to nobody so far: everybody gets the whole time again.
@@ -600,6 +600,7 @@ impl Replica {
         }
         self.watch.heard.retain(|id, _| view.member(*id).is_some());
         self.watch.written.retain(|id, _| view.member(*id).is_some());
+        self.watch.crashes.retain(|id, _| view.member(*id).is_some());
         let known = &self.known;
         let joining = &self.watch.joining;
         self.watch.processes.retain(|id, _| {

@@ -97,19 +97,16 @@ impl Replica {
         behind.then(|| format!("the worker is {:.0} s behind", taken.as_secs_f64()))
     }
 
-    /// A replica for whose object no worker can be started leaves where others wait for it, to join
-    /// again once one can: for room in its backlog, or for its word on a call that their workers
-    /// die of; at once where its worker is lost. Not if whoever leads has no worker either.
+    /// A replica for whose object no worker can be started leaves where its leader waits for it, to
+    /// join again once one can: for room in its backlog, or for its word on a call that the leader's
+    /// workers die of; at once where its worker is lost. Not if the leader has no worker either.
     pub(super) fn rejoin_without_worker(&mut self) {
         let Some(Without { since, lost, .. }) = self.pace.without else { return };
-        let is_of_use = |leader| {
-            self.is_reachable(leader) && self.ailment_of(leader) != Some(Ailment::NoWorker)
-        };
-        let is_waited_for = || self.is_worker_full() || self.watch.hears_of_crashes();
-        if (lost || since + self.config.dead_timeout <= self.now && is_waited_for())
-            && !self.is_leader()
-            && self.leader().is_some_and(is_of_use)
-        {
+        let Some(leader) = self.leader().filter(|_| !self.is_leader()) else { return };
+        let is_of_use =
+            self.is_reachable(leader) && self.ailment_of(leader) != Some(Ailment::NoWorker);
+        let is_waited_for = || self.is_worker_full() || self.watch.tells_of_crash(leader);
+        if is_of_use && (lost || since + self.config.dead_timeout <= self.now && is_waited_for()) {
             self.rejoin("no worker can be started for the object; joining again when one can");
         }
     }

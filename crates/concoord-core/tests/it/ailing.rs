@@ -232,6 +232,27 @@ fn members_without_a_worker_stay_while_nobody_waits_for_them() {
     assert_eq!(world.view().unwrap().0, view);
 }
 
+/// One that has run what kills another one's worker waits for no word of a third.
+#[test]
+fn a_member_without_a_worker_stays_while_only_others_than_the_leader_wait() {
+    let mut world = World::new(13);
+    (world.hosted, world.poisoned) = (true, true);
+    cluster(&mut world, 3);
+    let (leader, bare) = (leader(&world), follower(&world));
+    let other = 3 - leader - bare;
+    world.host(bare, Err(WHY.into()));
+    let end = world.now + 4 * SECOND;
+    world.run_until(end, |_| false);
+    let before = (world.id(bare), world.id(other));
+    world.crashes = [other].into();
+    world.add_client(300);
+    let end = world.now + 60 * SECOND;
+    world.run_until(end, |_| false);
+    assert!(world.are_clients_done(), "{}", world.stuck());
+    assert_ne!(world.id(other), before.1, "it takes the leader's state\n{}", world.stuck());
+    assert_eq!(world.id(bare), before.0, "it stays\n{}", world.stuck());
+}
+
 #[test]
 fn the_dead_are_no_heirs_of_a_leader_that_ails() {
     let mut world = World::new(17);
