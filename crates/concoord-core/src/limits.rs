@@ -138,6 +138,11 @@ pub const PEER_UNREAD_BYTES_MAX: usize = 128 << 20;
 /// never waits long behind it.
 pub const FORWARDED_BYTES_MAX: usize = 8 << 20;
 
+/// Bytes of what one other replica has forwarded that wait here for room in the log; past this more
+/// of it is dropped, and forwarded again. Twice what it has on its way at once: it drops only what
+/// it was asked for again.
+pub const FORWARDED_WAITING_BYTES_MAX: usize = 2 * FORWARDED_BYTES_MAX;
+
 /// Members of a cluster, learners included.
 pub const MEMBERS_MAX: usize = 31;
 

@@ -56,20 +56,19 @@ pub(crate) struct Times {
 
 /// Puts commands into entries, each with the number of commands in it. An entry is full once it
 /// is larger than [`ENTRY_BYTES_MAX`]; it is made when it is asked for.
-pub(crate) fn pack(
+pub(crate) fn pack<'a>(
     times: Times,
-    mut commands: &[Command],
+    mut commands: impl Iterator<Item = &'a Command>,
 ) -> impl Iterator<Item = (Vec<u8>, usize)> {
     std::iter::from_fn(move || {
-        let all = commands.len();
+        let mut packed = 0;
         let mut entry = postcard::to_stdvec(&times).expect("memory takes all bytes");
         while entry.len() <= ENTRY_BYTES_MAX
-            && let Some((command, rest)) = commands.split_first()
+            && let Some(command) = commands.next()
         {
             entry = postcard::to_extend(command, entry).expect("memory takes all bytes");
-            commands = rest;
+            packed += 1;
         }
-        let packed = all - commands.len();
         (packed > 0).then_some((entry, packed))
     })
 }
@@ -116,7 +115,7 @@ mod tests {
     fn commands_come_back_in_order_whatever_the_cut() {
         let commands: Vec<Command> =
             (0..100_000).map(|number| Command::Close(SessionId(number))).collect();
-        let entries: Vec<_> = pack(TIMES, &commands).collect();
+        let entries: Vec<_> = pack(TIMES, commands.iter()).collect();
         assert!(entries.len() > 1);
         let mut back = Vec::new();
         for (entry, _) in &entries {

@@ -11,6 +11,7 @@ mod members;
 mod orders;
 mod pace;
 mod peers;
+mod queue;
 mod reads;
 mod settling;
 mod status;
@@ -275,7 +276,7 @@ impl Replica {
             Event::Tick => self.tick(),
             Event::Request(connection, request) => self.request(connection, request),
             Event::Disconnected(connection) => {
-                self.clients.disconnected(connection, self.config.member.id);
+                self.clients.disconnected(connection);
                 self.orders.disconnected(connection);
                 self.backups.disconnected(connection);
             }
@@ -404,6 +405,7 @@ impl Replica {
             let times = self.times();
             if has_room {
                 self.wake_objects(times.clock_ms);
+                self.clients.forget_gone();
             }
             let mut proposed = 0;
             for (entry, commands) in self.clients.pack(times, has_room) {
@@ -475,7 +477,7 @@ impl Replica {
             |(at, asked): &(u64, Duration)| Some(*at) == due && *asked + WAKE_AGAIN > self.now;
         if let Some(due) = due.filter(|_| !self.woken.as_ref().is_some_and(again)) {
             self.woken = Some((due, self.now));
-            self.clients.enqueue([Command::Wake], self.now);
+            self.clients.enqueue(Command::Wake);
         }
     }
 

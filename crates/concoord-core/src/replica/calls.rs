@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::queue::Queue;
 use super::reads::{Reads, Sought};
 use super::{Action, Replica};
 use crate::call::{Call, CallId, ConnectionId, ObjectName, Outcome, Refusal, SessionId};
@@ -24,11 +25,16 @@ use crate::wire::{Answer, ClientHello, PeerMessage, Request, Welcome};
 /// twice as long: a leader that is behind must not get more to do for it.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
+/// How long it waits at most: what a leader without room has dropped must not wait for long after.
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(16);
+
 /// The clients of this replica. None of this is replicated.
 #[derive(Default)]
 pub(super) struct Clients {
-    /// For the log, in the order in which it came.
-    queue: Vec<Command>,
+    /// For the log.
+    queue: Queue,
+    /// How much in it, at most, is of connections that are gone.
+    gone: usize,
     /// Bytes of `calls` that are on their way to the leader and back.
     forwarded: usize,
     connections: BTreeMap<ConnectionId, Load>,
@@ -92,7 +98,7 @@ impl Asked {
     fn is_overdue(&mut self, now: Duration) -> bool {
         let overdue = self.at.take_if(|at| *at + self.patience <= now).is_some();
         if overdue {
-            self.patience *= 2;
+            self.patience = ASK_AGAIN_MAX.min(self.patience * 2);
         }
         overdue
     }
@@ -302,7 +308,7 @@ impl Replica {
         }
         let since = self.silent_since();
         let Self { clients: Clients { queue, heard, .. }, machine, .. } = self;
-        queue.retain(|command| {
+        queue.retain_own(|command| {
             let Command::Expire(session) = command else { return true };
             heard.get(session).is_none_or(|heard| *heard < since)
                 || machine.state.sessions.is_overfull(*session)
@@ -335,7 +341,7 @@ impl Clients {
     ) -> impl Iterator<Item = (Vec<u8>, usize)> {
         let skips = self.queue.iter().take_while(|command| matches!(command, Command::Skip(..)));
         let most = if has_room { self.queue.len() } else { skips.count() };
-        pack(times, self.queue.get(..most).unwrap_or_default())
+        pack(times, self.queue.iter().take(most))
     }
 
     /// Whether what waits is enough for a whole entry.
@@ -346,7 +352,7 @@ impl Clients {
 
     /// The first so many commands are in the log, up to that entry.
     pub(super) fn proposed(&mut self, commands: usize, index: u64) {
-        let commands = self.queue.drain(..commands.min(self.queue.len()));
+        let commands = self.queue.take(commands);
         if !self.expires {
             return;
         }
@@ -365,8 +371,9 @@ impl Clients {
     /// Takes from the queue what may travel to the leader now: in order, so that what a client
     /// asked for first is decided first unless a message is lost.
     pub(super) fn forward(&mut self, now: Duration) -> Vec<Command> {
+        self.forget_gone();
         let mut commands = 0;
-        for command in &self.queue {
+        for command in self.queue.iter() {
             if self.forwarded >= FORWARDED_BYTES_MAX {
                 break;
             }
@@ -389,7 +396,7 @@ impl Clients {
             }
             commands += 1;
         }
-        self.queue.drain(..commands).collect()
+        self.queue.take(commands)
     }
 
     pub(super) fn clear_queue(&mut self) {
@@ -397,21 +404,26 @@ impl Clients {
         self.expires = false;
     }
 
-    /// Commands that another replica forwards, or that this one wants.
-    pub(super) fn enqueue(&mut self, commands: impl IntoIterator<Item = Command>, now: Duration) {
+    /// A command that this replica wants.
+    pub(super) fn enqueue(&mut self, command: Command) {
+        self.queue.push(command);
+    }
+
+    /// Commands that another replica forwards.
+    pub(super) fn take_in(&mut self, from: ReplicaId, commands: Vec<Command>, now: Duration) {
         for command in commands {
             if let Command::Call(call) = &command {
                 self.hear_at(call.session, now);
             }
-            self.queue.push(command);
+            self.queue.push_forwarded(from, command);
         }
     }
 
     /// All replicas shall skip that call: what waits may wait for nothing else.
     pub(super) fn enqueue_skip(&mut self, session: SessionId, sequence: u64) {
         let skip = Command::Skip(session, sequence);
-        if !self.queue.contains(&skip) {
-            self.queue.insert(0, skip);
+        if !self.queue.iter().any(|command| *command == skip) {
+            self.queue.push_first(skip);
         }
     }
 
@@ -443,7 +455,7 @@ impl Clients {
             }
         }
         // First, in the place of what they were asked before.
-        self.queue.splice(..0, calls);
+        calls.into_iter().rev().for_each(|call| self.queue.push_first(call));
         let opens = self.opens.iter_mut().filter_map(|(connection, asked)| {
             asked.is_overdue(now).then_some(Command::Open(me, *connection))
         });
@@ -541,22 +553,16 @@ impl Clients {
         }
     }
 
-    pub(super) fn disconnected(&mut self, connection: ConnectionId, me: ReplicaId) {
+    pub(super) fn disconnected(&mut self, connection: ConnectionId) {
         let load = self.connections.remove(&connection).unwrap_or_default();
         if load.calls > 0 {
-            let mut gone = BTreeSet::new();
-            self.calls.retain(|call, waiting| {
+            self.calls.retain(|_, waiting| {
                 let stays = waiting.asked.connection != connection;
                 if !stays {
-                    gone.insert(*call);
+                    self.gone += 1;
                     self.forwarded -= waiting.asked.at.map_or(0, |_| waiting.call.size());
                 }
                 stays
-            });
-            // Those of clients that come and go would pile up while the queue can't move.
-            self.queue.retain(|command| {
-                let Command::Call(call) = command else { return true };
-                !gone.contains(&(call.session, call.sequence))
             });
         }
         // Backups are not counted.
@@ -564,12 +570,32 @@ impl Clients {
         if load.parked > 0 {
             self.parked.retain(|_, parked| *parked != connection);
         }
-        if self.opens.remove(&connection).is_some() {
-            self.queue.retain(|command| *command != Command::Open(me, connection));
-        }
+        self.gone += usize::from(self.opens.remove(&connection).is_some());
         self.cancels.retain(|_, asked| asked.connection != connection);
         self.closes.retain(|_, asked| asked.connection != connection);
         self.seen.retain(|_, seen| *seen != connection);
+        // Those of clients that come and go would pile up while the queue can't move.
+        if 2 * self.gone > self.queue.len() {
+            self.forget_gone();
+        }
+    }
+
+    /// Takes out of the queue what clients asked for that are gone.
+    pub(super) fn forget_gone(&mut self) {
+        if std::mem::take(&mut self.gone) == 0 {
+            return;
+        }
+        let Self { queue, calls, opens, .. } = self;
+        queue.retain_own(|command| match command {
+            Command::Call(call) => calls.contains_key(&(call.session, call.sequence)),
+            Command::Open(_, connection) => opens.contains_key(connection),
+            Command::Close(_)
+            | Command::Expire(_)
+            | Command::Skip(..)
+            | Command::Settle(_)
+            | Command::Cancel(_)
+            | Command::Wake => true,
+        });
     }
 
     pub(super) fn effect(
@@ -743,4 +769,23 @@ impl Clients {
 
 fn shorten(name: &str) -> String {
     name.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_brought_is_asked_for_again_ever_more_rarely_but_never_late() {
+        let mut asked = Asked::new(ConnectionId(1));
+        let mut times = Vec::new();
+        for second in 0..100 {
+            let now = Duration::from_secs(second);
+            if asked.at.is_none() || asked.is_overdue(now) {
+                asked.at = Some(now);
+                times.push(second);
+            }
+        }
+        assert_eq!(times, [0, 2, 6, 14, 30, 46, 62, 78, 94]);
+    }
 }

@@ -323,7 +323,7 @@ impl Replica {
                 if self.is_witness() => {}
             PeerMessage::Forward(commands) => {
                 self.followers_wait = true;
-                self.clients.enqueue(commands, self.now);
+                self.clients.take_in(from, commands, self.now);
             }
             PeerMessage::Join(member) => self.newcomer(member),
             PeerMessage::Ails(ailment) => self.ails(from, ailment),

@@ -75,7 +75,7 @@ impl Replica {
         let due = self.settling.asked.is_none_or(|asked| asked + ASK_AGAIN <= self.now);
         if self.settling.wanted && due {
             self.settling.asked = Some(self.now);
-            self.clients.enqueue([Command::Settle(self.machine.state.settled)], self.now);
+            self.clients.enqueue(Command::Settle(self.machine.state.settled));
         }
     }
 

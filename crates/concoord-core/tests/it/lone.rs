@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use concoord_core::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
 use concoord_core::limits::{
-    CONNECTION_BYTES_MAX, HOSTED_READS_BYTES_MAX, RESULT_BYTES_MAX, SESSION_LATE_BYTES_MAX,
-    UNDONE_BYTES_MAX,
+    CONNECTION_BYTES_MAX, FORWARDED_WAITING_BYTES_MAX, HOSTED_READS_BYTES_MAX, RESULT_BYTES_MAX,
+    SESSION_LATE_BYTES_MAX, UNDONE_BYTES_MAX,
 };
+use concoord_core::log::Command;
 use concoord_core::replica::{Action, Config, Event, Hosting, Replica, WorkerAction};
 use concoord_core::view::{Member, ReplicaId};
-use concoord_core::wire::{Answer, Done, HostedCall, Request};
+use concoord_core::wire::{Answer, Done, HostedCall, PeerMessage, Request};
 
 use crate::list::LIST;
 
@@ -121,16 +122,25 @@ impl Lone {
 
     /// A call of that session with so many bytes of arguments, on a connection of that number.
     fn call(&mut self, at: usize, connection: u64, method: &str, bytes: usize) {
+        let call = self.next_call(at, method, bytes);
+        self.hear(Event::Request(ConnectionId(connection), Request::Call(call)));
+    }
+
+    fn next_call(&mut self, at: usize, method: &str, bytes: usize) -> Call {
         self.sequence += 1;
-        let call = Call {
+        Call {
             session: self.sessions[at],
             sequence: self.sequence,
             acked: self.sequence.saturating_sub(200),
             method: method.into(),
             arguments: Bytes::from(vec![0; bytes]),
             ..Call::default()
-        };
-        self.hear(Event::Request(ConnectionId(connection), Request::Call(call)));
+        }
+    }
+
+    /// Another replica forwards that for its clients.
+    fn forwarded(&mut self, command: Command) {
+        self.hear(Event::Message(ReplicaId(2), PeerMessage::Forward(vec![command])));
     }
 
     /// Calls of these sessions, more than the worker is given, a megabyte each; says how many.
@@ -244,6 +254,48 @@ fn what_waits_for_room_is_of_clients_that_are_there() {
     }
     assert_eq!(lone.work_off(), calls);
     assert_eq!(lone.replica.status().sessions, 5);
+}
+
+#[test]
+fn what_others_forward_waits_for_room_in_bounded_memory() {
+    let mut lone = Lone::new(5);
+    let calls = lone.fill(4);
+    for _ in 0..100 {
+        let call = lone.next_call(4, "append", MIB);
+        lone.forwarded(Command::Call(call));
+    }
+    let most = FORWARDED_WAITING_BYTES_MAX / MIB;
+    let done = lone.work_off() - calls;
+    assert!((most - 1..=most).contains(&done), "{done}");
+    // There is room for what comes now.
+    let call = lone.next_call(4, "append", MIB);
+    lone.forwarded(Command::Call(call));
+    assert_eq!(lone.work_off(), 1);
+}
+
+#[test]
+fn a_session_that_another_replica_asks_for_again_and_again_is_one() {
+    let mut lone = Lone::new(4);
+    lone.fill(4);
+    for _ in 0..10 {
+        lone.forwarded(Command::Open(ReplicaId(2), ConnectionId(1)));
+    }
+    lone.work_off();
+    assert_eq!(lone.replica.status().sessions, 5);
+    lone.forwarded(Command::Open(ReplicaId(2), ConnectionId(1)));
+    assert_eq!(lone.replica.status().sessions, 6);
+}
+
+/// Its client has gone from here to there.
+#[test]
+fn a_call_that_another_replica_forwards_is_not_that_of_a_connection_here() {
+    let mut lone = Lone::new(5);
+    let calls = lone.fill(4);
+    let call = lone.next_call(4, "append", MIB);
+    lone.hear(Event::Request(ConnectionId(10), Request::Call(call.clone())));
+    lone.forwarded(Command::Call(call));
+    lone.hear(Event::Disconnected(ConnectionId(10)));
+    assert_eq!(lone.work_off(), calls + 1);
 }
 
 /// That is what makes room again.
