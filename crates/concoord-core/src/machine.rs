@@ -99,6 +99,7 @@ pub(crate) struct Machine {
 #[derive(Clone, Copy)]
 struct Hosted {
     index: u64,
+    step: u64,
     call: CallId,
     /// Bytes of its arguments.
     bytes: usize,
@@ -255,7 +256,8 @@ impl Machine {
         }
         self.state.sessions.running(id.session, id.sequence);
         let bytes = call.arguments.len();
-        let number = self.give(Hosted { index, call: id, bytes, cancels: None });
+        let step = self.state.step;
+        let number = self.give(Hosted { index, step, call: id, bytes, cancels: None });
         then(Effect::Host(HostedCall {
             number,
             call: id,
@@ -293,9 +295,10 @@ impl Machine {
         then: &mut impl FnMut(Effect),
     ) {
         self.state.step += 1;
-        let step = CallId { session: SessionId(0), sequence: self.state.step };
+        let step = self.state.step;
+        let own = CallId { session: SessionId(0), sequence: step };
         let cancels = (method == CANCEL).then_some(call);
-        let number = self.give(Hosted { index, call: step, bytes: 0, cancels });
+        let number = self.give(Hosted { index, step, call: own, bytes: 0, cancels });
         then(Effect::Host(HostedCall {
             number,
             call,
@@ -406,6 +409,11 @@ impl Machine {
     /// The last entry whose calls have all run, given the last one that was applied.
     pub(crate) fn finished(&self, applied: u64) -> u64 {
         self.hosted.first_key_value().map_or(applied, |(_, hosted)| hosted.index - 1)
+    }
+
+    /// The last step up to which all have run; every replica counts the same ones.
+    pub(crate) fn last_run(&self) -> u64 {
+        self.hosted.first_key_value().map_or(self.state.step, |(_, hosted)| hosted.step - 1)
     }
 
     /// Whether a worker must be asked for the objects' state, too.

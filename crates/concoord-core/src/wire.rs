@@ -331,6 +331,8 @@ pub enum PeerMessage {
     Held(u64),
     /// The sender is of little use: it should not lead.
     Ails(Ailment),
+    /// To one without a worker, by the leader: up to that step all have run at the sender.
+    Run(u64),
 }
 
 /// What a replica is of little use for, the worse the later.

@@ -32,10 +32,15 @@ impl Replica {
         (*told + 2 * REMIND > self.now).then_some(*ailment)
     }
 
-    /// That member says what it ails from.
+    /// That member says what it ails from. One without a worker must know how far its leader's is.
     pub(super) fn ails(&mut self, id: ReplicaId, ailment: Ailment) {
-        if self.machine.state.view.member(id).is_some() {
-            self.ailing.others.insert(id, (ailment, self.now));
+        if self.machine.state.view.member(id).is_none() {
+            return;
+        }
+        self.ailing.others.insert(id, (ailment, self.now));
+        if ailment == Ailment::NoWorker && self.is_leader() {
+            let run = PeerMessage::Run(self.machine.last_run());
+            self.actions.push(Action::Send(id, run));
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Phase, Replica};
 use crate::limits::UNDONE_BYTES_MAX;
-use crate::view::Member;
+use crate::view::{Member, ReplicaId};
 use crate::wire::Ailment;
 
 #[derive(Default)]
@@ -16,6 +16,8 @@ pub(super) struct Pace {
     /// Since when the worker has had something to do, where it has yet to take a state in.
     restoring: Option<Duration>,
     without: Option<Without>,
+    /// Who said last how far its worker is, and the step.
+    other: Option<(ReplicaId, u64)>,
     /// At a leader: the first entry that is not decided, and since when it is the first.
     undecided: Option<(u64, Duration)>,
 }
@@ -63,6 +65,11 @@ impl Pace {
         self.without = reason.map(|reason| Without { reason, since, lost: false });
     }
 
+    /// That member's worker has done all steps up to that one.
+    pub(super) const fn has_run(&mut self, id: ReplicaId, step: u64) {
+        self.other = Some((id, step));
+    }
+
     /// There will be none, for that reason.
     pub(super) fn is_lost(&mut self, reason: String, now: Duration) {
         self.without = Some(Without { reason, since: now, lost: true });
@@ -99,23 +106,30 @@ impl Replica {
 
     /// A replica for whose object no worker can be started leaves where its leader waits for it, to
     /// join again once one can: for room in its backlog, or for its word on a call that the leader's
-    /// workers die of; at once where its worker is lost. Not if the leader has no worker either.
+    /// workers die of; at once where its worker is lost. Not if the leader has no worker either, or
+    /// one that has not come as far: what ran here alone may have been acknowledged, and nobody would
+    /// be left to say that it must not be skipped.
     pub(super) fn rejoin_without_worker(&mut self) {
         let Some(Without { since, lost, .. }) = self.pace.without else { return };
         let Some(leader) = self.leader().filter(|_| !self.is_leader()) else { return };
         let is_of_use =
             self.is_reachable(leader) && self.ailment_of(leader) != Some(Ailment::NoWorker);
-        let is_waited_for = || self.is_worker_full() || self.watch.tells_of_crash(leader);
+        let is_as_far = || {
+            let leaders = self.pace.other.filter(|(id, _)| *id == leader);
+            leaders.is_some_and(|(_, step)| step >= self.machine.last_run())
+        };
+        let is_waited_for =
+            || is_as_far() && (self.is_worker_full() || self.watch.tells_of_crash(leader));
         if is_of_use && (lost || since + self.config.dead_timeout <= self.now && is_waited_for()) {
             self.rejoin("no worker can be started for the object; joining again when one can");
         }
     }
 
-    /// Whether the worker is so far behind that it can be given no more. Never where the log must
-    /// bring what ends that, or this replica's leave: all that a leader has proposed may come before
-    /// it, be it ever so much for one that had the whole of its own log to run again. There is no
-    /// end to that only if a leader goes on to propose calls, and such a one's worker has got
-    /// further: it says so, or has this one removed.
+    /// Whether the worker is so far behind that it can be given no more. Never at a follower where the
+    /// log must bring what ends that, or its leave: all that was proposed may come before it, and one
+    /// that was started again may have had more than this to run from the first. Its leader bounds
+    /// what comes: it proposes calls only if its own worker has got further, and then it soon says
+    /// so, or has this one removed.
     pub(super) fn is_worker_full(&self) -> bool {
         let waits = self.watch.stuck.is_some() || self.phase == Phase::Leaving;
         self.machine.undone_bytes() > UNDONE_BYTES_MAX && (!waits || self.is_leader())

@@ -327,6 +327,7 @@ impl Replica {
             }
             PeerMessage::Join(member) => self.newcomer(member),
             PeerMessage::Ails(ailment) => self.ails(from, ailment),
+            PeerMessage::Run(step) => self.pace.has_run(from, step),
             PeerMessage::Written(lineage, number) => {
                 // Before it is a member, too: this replica may be behind.
                 if self.watch.written.len() < 2 * MEMBERS_MAX {

@@ -140,33 +140,44 @@ fn calls_wait_for_a_member_that_leaves_where_its_vote_is_needed() {
     assert!((UNDONE_BYTES_MAX..3 * UNDONE_BYTES_MAX).contains(&most), "{most}");
 }
 
-/// Durable ones that are started again have all to run that they wrote since their last snapshot. What
-/// ends that comes by the log, however much that is.
+/// Two durable ones that are started again, and have more to run than they may be behind.
+fn two_with_much_to_run() -> World {
+    let mut world = World::new(7);
+    (world.hosted, world.padding, world.durable) = (true, 400_000, true);
+    (world.snapshot_bytes, world.poisoned) = (usize::MAX / 4, true);
+    cluster(&mut world, 2);
+    flood(&mut world, 6);
+    let end = world.now + 300 * SECOND;
+    world.run_until(end, World::are_clients_done);
+    assert!(world.are_clients_done(), "{}", world.stuck());
+    for node in 0..2 {
+        world.crash(node, End::Killed);
+    }
+    for node in 0..2 {
+        world.start(node, vec![]);
+    }
+    world
+}
+
+/// The same with none of it run yet, and a leader.
+fn two_with_all_to_run() -> World {
+    let mut world = two_with_much_to_run();
+    for node in 0..2 {
+        world.hold_worker(node, true);
+    }
+    let end = world.now + 5 * SECOND;
+    world.run_until(end, |world| (0..2).any(|node| world.leads(node)));
+    world
+}
+
+/// What ends that comes by the log, however much that is.
 #[test]
 fn two_that_are_started_again_with_much_to_run_go_on() {
     for dies in [true, false] {
-        let mut world = World::new(7);
-        (world.hosted, world.padding, world.durable) = (true, 400_000, true);
-        (world.snapshot_bytes, world.poisoned) = (usize::MAX / 4, true);
-        cluster(&mut world, 2);
-        flood(&mut world, 6);
-        let end = world.now + 300 * SECOND;
-        world.run_until(end, World::are_clients_done);
-        assert!(world.are_clients_done(), "{}", world.stuck());
-        for node in 0..2 {
-            world.crash(node, End::Killed);
-        }
-        for node in 0..2 {
-            world.start(node, vec![]);
-        }
+        let mut world = if dies { two_with_much_to_run() } else { two_with_all_to_run() };
         if dies {
             world.crashes = (0..2).collect();
         } else {
-            // Neither gets any further before one is without.
-            world.hold_worker(0, true);
-            world.hold_worker(1, true);
-            let end = world.now + 5 * SECOND;
-            world.run_until(end, |world| (0..2).any(|node| world.leads(node)));
             let (leader, bare) = (leader(&world), follower(&world));
             world.hold_worker(leader, false);
             world.host(bare, Err(WHY.into()));
@@ -176,6 +187,26 @@ fn two_that_are_started_again_with_much_to_run_go_on() {
         world.run_until(end, World::are_clients_done);
         assert!(world.are_clients_done(), "{}", world.stuck());
     }
+}
+
+/// What ran there alone may have been acknowledged.
+#[test]
+fn a_member_without_a_worker_stays_until_its_leaders_has_come_as_far() {
+    let mut world = two_with_all_to_run();
+    let (leader, bare) = (leader(&world), follower(&world));
+    let before = (world.id(bare), world.undone_bytes(bare));
+    world.hold_worker(bare, false);
+    let end = world.now + 60 * SECOND;
+    world.run_until(end, |world| 2 * world.undone_bytes(bare) < before.1);
+    world.host(bare, Err(WHY.into()));
+    let end = world.now + 10 * SECOND;
+    world.run_until(end, |_| false);
+    assert_eq!(world.id(bare), before.0, "{}", world.stuck());
+    world.hold_worker(leader, false);
+    let end = world.now + 30 * SECOND;
+    world.run_until(end, |world| world.id(bare) != before.0);
+    assert_ne!(world.id(bare), before.0, "{}", world.stuck());
+    settle_and_check(&mut world);
 }
 
 /// Nobody is told to wait without being told for whom.
