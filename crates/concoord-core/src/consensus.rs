@@ -100,7 +100,7 @@ struct Hint {
 /// What was decided.
 pub(crate) enum Decided {
     /// The payload of an entry; empty for the one that a new leader starts with.
-    Entry { index: u64, data: Bytes },
+    Entry { index: u64, term: u64, data: Bytes },
     /// A change of the members; `None` where the library found it impossible.
     Change { index: u64, change: Option<Change> },
     /// Everything so far, as a state.
@@ -111,7 +111,7 @@ impl Decided {
     fn of(mut entry: Entry) -> Self {
         match change_of(&entry) {
             Some(change) => Self::Change { index: entry.index, change: Some(change) },
-            None => Self::Entry { index: entry.index, data: entry.take_data() },
+            None => Self::Entry { index: entry.index, term: entry.term, data: entry.take_data() },
         }
     }
 }
@@ -500,6 +500,11 @@ impl Consensus {
     }
 
     fn take_ready(&mut self, progress: &mut Progress) {
+        // Now, and not with what is decided here: while that is carried out it has its place in
+        // the log, where a snapshot may have to stand.
+        let applied = self.node.raft.raft_log.applied;
+        let needed = self.held.or_else(|| self.needed());
+        self.node.mut_store().trim(applied, needed);
         let mut ready = self.node.ready();
         progress.reads.extend(ready.take_read_states().into_iter().filter_map(|read| {
             let number = read.request_ctx.get(8..)?;
@@ -544,9 +549,6 @@ impl Consensus {
         self.given = decided.last().map_or(self.given, |entry| entry.index);
         progress.decided.extend(decided.into_iter().map(|entry| self.decide(entry)));
         self.advance_apply();
-        let applied = self.node.raft.raft_log.applied;
-        let needed = self.held.or_else(|| self.needed());
-        self.node.mut_store().trim(applied, needed);
         self.settle();
     }
 

@@ -433,7 +433,7 @@ impl Replica {
     fn apply(&mut self, decided: Decided) {
         match decided {
             Decided::Entry { data, .. } if data.is_empty() || self.is_witness() => {}
-            Decided::Entry { index, data } => self.apply_entry(index, &data),
+            Decided::Entry { index, term, data } => self.apply_entry((index, term), &data),
             Decided::Change { index, change } => {
                 if let Some(change) = change {
                     self.note_change(index, &change);
@@ -481,7 +481,7 @@ impl Replica {
         }
     }
 
-    fn apply_entry(&mut self, index: u64, data: &[u8]) {
+    fn apply_entry(&mut self, (index, term): (u64, u64), data: &[u8]) {
         let (times, commands) = unpack(data);
         let mut commands: Vec<_> = commands.collect();
         if planted::is("entry-reordered") && self.config.member.id.0 & 2 > 0 {
@@ -520,7 +520,7 @@ impl Replica {
         }
         calls.flush(actions);
         if settles {
-            self.settle(index);
+            self.settle((index, term));
         }
         self.astray |= astray;
         self.rejoin_if_astray();

@@ -38,10 +38,9 @@ impl Consensus {
         Cut { index, term, members: self.node.store().members.clone() }
     }
 
-    /// The same for an entry that is applied now, while later ones are decided; `view` is that
-    /// of there.
-    pub(crate) fn cut_at(&mut self, index: u64, view: &View) -> Cut {
-        let term = self.term_at(index);
+    /// The same for an entry of that index and term that is applied now, while later ones are
+    /// decided; `view` is that of there.
+    pub(crate) fn cut_at(&mut self, (index, term): (u64, u64), view: &View) -> Cut {
         self.node.mut_store().hold(index);
         Cut { index, term, members: members_of(view) }
     }

@@ -197,7 +197,15 @@ impl Recovery {
         for record in records {
             this.replay(record)?;
         }
-        this.hard_state.commit = this.hard_state.commit.min(this.last());
+        // What was known to be decided had been written by then, or is in the snapshot; and what
+        // does not follow the snapshot was never decided.
+        let (last, decided) = (this.last(), this.decided());
+        if decided > last {
+            return Err(format!(
+                "the log ends at {last}, though it was decided up to {decided}: what is missing \
+                 was acknowledged; `concoord rebuild` sets the data folder aside"
+            ));
+        }
         Ok((this, snapshot))
     }
 
@@ -333,6 +341,22 @@ mod tests {
         last((5, 1), records(7, 9)).unwrap_err();
         let rewritten = [records(1, 9), vec![entry(7, 2)]].concat();
         assert_eq!(last((5, 1), rewritten), Ok(7));
+    }
+
+    #[test]
+    fn a_log_that_lacks_what_was_decided_is_damaged() {
+        let entries = || (1..=9).map(|index| entry(index, 1)).collect::<Vec<_>>();
+        let decided = |index| Record {
+            kind: RecordKind::Promise,
+            payload: Bytes::from_static(&[0; 8]),
+            ..entry(index, 1)
+        };
+        assert_eq!(last((5, 1), [entries(), vec![decided(9)]].concat()), Ok(9));
+        // A snapshot that says that it is of another term would have all behind it void.
+        last((5, 0), [entries(), vec![decided(9)]].concat()).unwrap_err();
+        last((5, 1), [entries(), vec![decided(10)]].concat()).unwrap_err();
+        // Nobody had heard of any of it that it was decided.
+        assert_eq!(last((5, 2), [entries(), vec![decided(4)]].concat()), Ok(5));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::limits::LOG_BYTES_MAX;
 
 /// Three voters, whose messages go only where a test lets them.
 struct Trio(Vec<Consensus>);
@@ -143,4 +144,30 @@ fn one_that_is_removed_does_not_stand_for_election() {
         }
     }
     assert!(!all[2].is_leader());
+}
+
+/// A snapshot may have to stand at each entry that is being carried out.
+#[test]
+fn what_is_decided_is_in_the_log_until_it_is_carried_out() {
+    let mut trio = Trio::new();
+    let entries = 2 * LOG_BYTES_MAX / ENTRY_BYTES_MAX;
+    for _ in 0..entries {
+        assert!(trio.0[0].propose(vec![0; ENTRY_BYTES_MAX]));
+    }
+    let (appends, _) = trio.progress(0);
+    trio.deliver(appends);
+    for from in [1, 2] {
+        let (answers, _) = trio.progress(from);
+        trio.deliver(answers);
+    }
+    let mut decided = 0;
+    while let Some(progress) = trio.0[0].progress() {
+        for entry in progress.decided {
+            let Decided::Entry { index, term, .. } = entry else { panic!("it is an entry") };
+            assert_eq!(trio.0[0].term_at(index), term);
+            decided += 1;
+        }
+    }
+    assert_eq!(decided, entries);
+    assert!(trio.0[0].start() > GENESIS + 1, "and it is cut off then");
 }

@@ -4,6 +4,7 @@
 //! has cut off nobody can get from it any more, so it keeps what a replica with an object lacks.
 
 use bytes::Bytes;
+use raft::Storage;
 
 use super::Consensus;
 use crate::durable::Snapshot;
@@ -63,8 +64,12 @@ impl Consensus {
         self.node.store().start()
     }
 
-    /// The term of an entry that is still in the log, or of the last one that is not.
+    /// The term of an entry that is applied and still in the log, or of the last one that is not
+    /// in it any more.
+    ///
+    /// The library is not asked: of an entry that it does not know it says 0, and where a snapshot
+    /// has just come it knows none.
     pub(crate) fn term_at(&self, index: u64) -> u64 {
-        self.node.raft.raft_log.term(index).unwrap_or_default()
+        self.node.store().term(index).expect("what is applied and not cut off is there")
     }
 }

@@ -79,11 +79,12 @@ impl Replica {
         }
     }
 
-    /// Has the worker settle its state after the entry at `index`, which makes a snapshot.
-    pub(super) fn settle(&mut self, index: u64) {
+    /// Has the worker settle its state after the entry of that index and term, which makes a
+    /// snapshot.
+    pub(super) fn settle(&mut self, at: (u64, u64)) {
         (self.settling.wanted, self.settling.asked) = (false, None);
         let number = self.machine.number();
-        let cut = self.consensus.cut_at(index, &self.machine.state.view);
+        let cut = self.consensus.cut_at(at, &self.machine.state.view);
         // One that is under way was of a state that has sets, too.
         let before = self.freezing.take();
         let save = self.is_save_due() || before.is_some_and(|freezing| freezing.save);

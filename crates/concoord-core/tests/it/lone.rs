@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use concoord_core::call::{Call, ConnectionId, Outcome, Refusal, SessionId};
+use concoord_core::durable::{Persist, Record, RecordKind, Recovered, Snapshot};
 use concoord_core::limits::{
-    CONNECTION_BYTES_MAX, FORWARDED_WAITING_BYTES_MAX, HOSTED_READS_BYTES_MAX, RESULT_BYTES_MAX,
-    SESSION_LATE_BYTES_MAX, UNDONE_BYTES_MAX,
+    CONNECTION_BYTES_MAX, FORWARDED_WAITING_BYTES_MAX, HOSTED_READS_BYTES_MAX, LOG_BYTES_MAX,
+    RESULT_BYTES_MAX, SESSION_LATE_BYTES_MAX, UNDONE_BYTES_MAX,
 };
 use concoord_core::log::Command;
 use concoord_core::replica::{Action, Config, Event, Hosting, Replica, WorkerAction};
@@ -31,6 +32,12 @@ struct Lone {
     disconnected: Vec<ConnectionId>,
     /// Calls that the worker is told to do without.
     skipped: Vec<u64>,
+    /// Snapshots that the worker is to make, of the state as it is and by settling it.
+    snapshots: Vec<u64>,
+    settles: Vec<u64>,
+    /// What is to be written down.
+    persists: Vec<Persist>,
+    saves: Vec<Snapshot>,
     notes: Vec<String>,
     sessions: Vec<SessionId>,
     sequence: u64,
@@ -44,47 +51,59 @@ impl Lone {
 
     /// So, where sessions may be silent for that long.
     fn with(sessions: u64, session_timeout: Duration) -> Self {
-        let config = Config {
-            member: Member::new(ReplicaId(1), ([127, 0, 0, 1], 14000).into()),
-            bootstrap: vec![],
-            restore: None,
-            runtime: String::new(),
-            seed: 1,
-            tick: TICK,
-            election_timeout: Duration::from_millis(500),
-            heartbeat: Duration::from_millis(50),
-            session_timeout,
-            dead_timeout: Duration::from_secs(3),
-            snapshot_bytes: 1 << 30,
-            disk_timeout: Duration::from_secs(1),
-            worker_timeout: WORKER_TIMEOUT,
-            refused_is_dead: false,
-            fences: false,
-            greeting: Duration::ZERO,
-        };
-        let mut lone = Self {
-            replica: Replica::new(config, Hosting::worker(vec![LIST.clone()])),
+        let config = Config { session_timeout, ..config(false) };
+        let mut lone = Self::over(Replica::new(config, hosting()));
+        lone.serve(sessions);
+        lone
+    }
+
+    fn over(replica: Replica) -> Self {
+        Self {
+            replica,
             now: Duration::ZERO,
             given: vec![],
             read_at: vec![],
             answers: vec![],
             disconnected: vec![],
             skipped: vec![],
+            snapshots: vec![],
+            settles: vec![],
+            persists: vec![],
+            saves: vec![],
             notes: vec![],
             sessions: vec![],
             sequence: 0,
-        };
-        lone.pass(Duration::from_secs(2));
-        // It is asked when its first timer is due.
-        lone.work();
-        for session in 1..=sessions {
-            lone.hear(Event::Request(ConnectionId(session), Request::Open));
-            let Some((_, Answer::Opened(session))) = lone.answers.pop() else {
-                panic!("it serves: {:?}", lone.reason())
-            };
-            lone.sessions.push(session);
         }
-        lone
+    }
+
+    /// Returns what it wrote.
+    fn serve(&mut self, sessions: u64) -> Vec<Persist> {
+        let mut written = Vec::new();
+        for _ in 0..200 {
+            self.pass(TICK);
+            written.extend(self.write());
+        }
+        // It is asked when its first timer is due.
+        self.work();
+        for session in 1..=sessions {
+            self.hear(Event::Request(ConnectionId(session), Request::Open));
+            written.extend(self.write());
+            let Some((_, Answer::Opened(session))) = self.answers.pop() else {
+                panic!("it serves: {:?}", self.reason())
+            };
+            self.sessions.push(session);
+        }
+        written
+    }
+
+    /// What it wants written down is safe; all of it.
+    fn write(&mut self) -> Vec<Persist> {
+        let mut written = Vec::new();
+        while !self.persists.is_empty() {
+            written.append(&mut self.persists);
+            self.hear(Event::Persisted(written.last().unwrap().number));
+        }
+        written
     }
 
     fn hear(&mut self, event: Event) {
@@ -106,6 +125,10 @@ impl Lone {
                 Action::Answer(connection, answer) => self.answers.push((connection, answer)),
                 Action::Disconnect(connection) => self.disconnected.push(connection),
                 Action::Worker(WorkerAction::Skip(number)) => self.skipped.push(number),
+                Action::Worker(WorkerAction::Snapshot(number)) => self.snapshots.push(number),
+                Action::Worker(WorkerAction::Settle(number)) => self.settles.push(number),
+                Action::Persist(persist) => self.persists.push(persist),
+                Action::Save(snapshot) => self.saves.push(snapshot),
                 Action::Note(_, text) => self.notes.push(text),
                 _ => {}
             }
@@ -181,6 +204,32 @@ impl Lone {
         let status = self.replica.status();
         (!status.ready).then_some(status.reason)
     }
+}
+
+fn config(durable: bool) -> Config {
+    let address = ([127, 0, 0, 1], 14000).into();
+    Config {
+        member: Member { durable, ..Member::new(ReplicaId(1), address) },
+        bootstrap: vec![],
+        restore: None,
+        runtime: String::new(),
+        seed: 1,
+        tick: TICK,
+        election_timeout: Duration::from_millis(500),
+        heartbeat: Duration::from_millis(50),
+        session_timeout: Duration::from_secs(3600),
+        dead_timeout: Duration::from_secs(3),
+        snapshot_bytes: if durable { MIB } else { 1 << 30 },
+        disk_timeout: Duration::from_secs(1),
+        worker_timeout: WORKER_TIMEOUT,
+        refused_is_dead: false,
+        fences: false,
+        greeting: Duration::ZERO,
+    }
+}
+
+fn hosting() -> Hosting {
+    Hosting::worker(vec![LIST.clone()])
 }
 
 #[test]
@@ -432,4 +481,61 @@ fn tell_too_much(lone: &mut Lone) {
         let number = lone.given.pop().unwrap().number;
         lone.hear(Event::Done(vec![Done::Ended(number, large.clone())], None));
     }
+}
+
+/// What a durable replica has written down.
+fn written(persists: Vec<Persist>, snapshot: Option<Snapshot>) -> Recovered {
+    let first = persists.iter().find_map(|persist| persist.snapshot.clone());
+    let records = persists.into_iter().flat_map(|persist| persist.records).collect();
+    Recovered { snapshot: snapshot.or(first).unwrap(), records }
+}
+
+/// One whose log asks for a state to be settled, with more behind that than it keeps of what is
+/// decided: it died before it knew of any of it that it was.
+fn died_before_it_settled() -> Recovered {
+    let mut lone = Lone::over(Replica::new(config(true), hosting()));
+    let mut written = lone.serve(1);
+    for _ in 0..8 {
+        lone.call(0, 1, "append", MIB / 5);
+        written.extend(lone.write());
+    }
+    // The next call is asked for once the log is to have the state settled.
+    let number = lone.snapshots.pop().expect("it is time to write the state down");
+    lone.replica.step(Event::Unsettled(number));
+    for _ in 0..2 * LOG_BYTES_MAX / (MIB / 5) {
+        lone.call(0, 1, "append", MIB / 5);
+    }
+    lone.pass(2 * TICK);
+    written.append(&mut lone.persists);
+    self::written(written, None)
+}
+
+/// There is so much behind it that the log is cut past it within the burst.
+#[test]
+fn a_state_that_is_settled_in_a_burst_stands_where_the_log_goes_on() {
+    let before = died_before_it_settled();
+    let is_entry = |record: &Record| record.kind == RecordKind::Entry;
+    let last = before.records.iter().rfind(|record| is_entry(record)).unwrap().index;
+    let replica = Replica::recover(config(true), hosting(), before.clone()).unwrap();
+    let mut lone = Lone::over(replica);
+    let mut persists = Vec::new();
+    // It writes its state down already, and a tick later the log is not kept for that any more.
+    lone.pass(2 * TICK);
+    assert_eq!((lone.snapshots.len(), lone.settles.len()), (1, 0));
+    while lone.settles.is_empty() {
+        lone.pass(TICK);
+        persists.extend(lone.write());
+        assert!(lone.now < Duration::from_secs(10), "the log has it settle");
+    }
+    assert!(lone.replica.applied() >= last, "it is one burst");
+    lone.hear(Event::Snapshot(lone.settles[0], Ok(Bytes::new())));
+    let saved = lone.saves.pop().expect("it is time to write the state down");
+    let at = before.records.iter().rfind(|record| is_entry(record) && record.index == saved.index);
+    assert_eq!(saved.term, at.unwrap().term);
+
+    let records = [before.records, written(persists, Some(saved.clone())).records].concat();
+    let recovered = Recovered { snapshot: saved.clone(), records };
+    let mut lone = Lone::over(Replica::recover(config(true), hosting(), recovered).unwrap());
+    lone.serve(0);
+    assert!(lone.replica.applied() >= last, "what is behind it was acknowledged");
 }
