@@ -250,6 +250,13 @@ impl Replica {
         let Config { member, tick, election_timeout, heartbeat, seed, .. } = &this.config;
         let timing = Timing::new(*tick, *election_timeout, *heartbeat);
         let view = &this.machine.state.view;
+        if view.voters().next().is_none() {
+            return Err(
+                "what is written down names no replica that votes: `concoord rebuild` sets \
+                        the data folder aside"
+                    .into(),
+            );
+        }
         let seed = Random(*seed).next();
         this.consensus = Consensus::recover(recovery, view, member.id, timing, seed);
         if this.is_witness() {

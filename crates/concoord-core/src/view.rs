@@ -217,12 +217,16 @@ impl View {
         }
     }
 
-    /// Goes on with that member alone.
-    pub fn go_solo(&mut self, id: ReplicaId, branch: Branch) {
+    /// Goes on with that member alone, which votes from now on, whatever it was: by force a learner
+    /// may go on, or one that was removed.
+    pub fn go_solo(&mut self, member: Member, branch: Branch) {
         self.number += 1;
         self.lineage += 1;
         self.branch = branch;
-        self.forget(|member| member.id != id);
+        self.dismissed.retain(|id| *id != member.id);
+        self.forget(|other| other.id != member.id);
+        self.lost.retain(|address| *address != member.address);
+        self.members = vec![(member, Role::Voter)];
     }
 
     fn forget(&mut self, is_gone: impl Fn(&Member) -> bool) {

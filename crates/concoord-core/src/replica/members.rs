@@ -469,7 +469,7 @@ impl Replica {
     /// Goes on as the only member.
     pub(super) fn go_alone(&mut self, cause: Cause, text: String) {
         let mut alone = self.machine.state.view.clone();
-        alone.go_solo(self.config.member.id, self.branch(cause));
+        alone.go_solo(self.config.member.clone(), self.branch(cause));
         self.note(tracing::Level::WARN, text);
         match self.consensus.go_solo(&alone) {
             None => self.went_solo(alone),

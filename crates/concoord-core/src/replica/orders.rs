@@ -368,7 +368,8 @@ impl Replica {
         if self.alone.is_some() {
             return Report::NotNow("it is about to go on alone: ask again in a moment".into());
         }
-        if view.members.len() == 1 {
+        // One that was removed may see another one alone.
+        if view.members.len() == 1 && view.member(self.config.member.id).is_some() {
             return refused(format!("{address} is alone already"));
         }
         let leader = self.leader().and_then(|leader| view.member(leader));

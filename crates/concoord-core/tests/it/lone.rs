@@ -11,7 +11,7 @@ use concoord_core::limits::{
 };
 use concoord_core::log::Command;
 use concoord_core::replica::{Action, Config, Event, Hosting, Replica, WorkerAction};
-use concoord_core::view::{Member, ReplicaId};
+use concoord_core::view::{Branch, ClusterId, Member, ReplicaId, Role, View};
 use concoord_core::wire::{Answer, Done, HostedCall, PeerMessage, Request};
 
 use crate::list::LIST;
@@ -538,4 +538,17 @@ fn a_state_that_is_settled_in_a_burst_stands_where_the_log_goes_on() {
     let mut lone = Lone::over(Replica::recover(config(true), hosting(), recovered).unwrap());
     lone.serve(0);
     assert!(lone.replica.applied() >= last, "what is behind it was acknowledged");
+}
+
+/// As one did that was forced while it was a learner.
+#[test]
+fn a_view_without_a_voter_is_refused_with_advice() {
+    let mut found = died_before_it_settled();
+    let mut view = View::first(ClusterId(1), config(true).member, Branch::default());
+    (view.lineage, view.members[0].1) = (1, Role::Learner);
+    let payload = postcard::to_stdvec(&view).unwrap().into();
+    let index = found.snapshot.index;
+    found.records.push(Record { kind: RecordKind::Alone, index, term: 9, payload });
+    let refused = Replica::recover(config(true), hosting(), found).err().unwrap();
+    assert!(refused.contains("concoord rebuild"), "{refused}");
 }

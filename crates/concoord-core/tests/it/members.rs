@@ -347,6 +347,78 @@ fn a_replica_is_forced_only_where_it_has_no_leader() {
     refused(&carry_out(&mut world, left, Order::GoAlone), "alone already");
 }
 
+/// Those who have it alone are gone for good, and it dies too: it is the one that counts.
+fn is_forced_and_comes_back(world: &mut World, node: usize) {
+    run(world, 3 * SECOND);
+    done(&carry_out(world, node, Order::GoAlone));
+    works(world);
+    refused(&carry_out(world, node, Order::GoAlone), "alone already");
+    for end in [End::Killed, End::PowerLost] {
+        world.crash(node, end);
+        world.start(node, vec![]);
+        works(world);
+        let view = world.view_of(node).unwrap();
+        let members: Vec<_> = view.members.iter().map(|(it, role)| (it.id, *role)).collect();
+        assert_eq!(members, [(world.id(node), Role::Voter)]);
+        assert!(!view.lost.contains(&world.address(node)));
+    }
+}
+
+#[test]
+fn a_learner_that_is_forced_votes_and_comes_back() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        world.durable = true;
+        cluster(&mut world, 1);
+        works(&mut world);
+        let learner = add_learner(&mut world);
+        assert_eq!(world.role(learner, learner), Some(Role::Learner), "{}", world.stuck());
+        world.crash(0, End::Killed);
+        is_forced_and_comes_back(&mut world, learner);
+    }
+}
+
+/// It knows that it is removed, and nobody is left who could say so.
+#[test]
+fn one_that_was_removed_is_forced_and_comes_back() {
+    for others in [1, 2] {
+        let mut forced = 0;
+        for seed in 0..40 {
+            let mut world = World::new(seed);
+            (world.same_host, world.durable) = (false, true);
+            cluster(&mut world, others + 1);
+            works(&mut world);
+            let gone = (0..=others).find(|node| !world.leads(*node)).unwrap();
+            let leader = (0..=others).find(|node| world.leads(*node)).unwrap();
+            // It decides by the disks of the others, and takes its time to carry that out.
+            world.slow_disk(leader, SECOND);
+            let who = Who::Id(world.id(gone));
+            order(&mut world, leader, Order::Remove(who));
+            if others == 1 {
+                // Who was to be removed has to decide on it.
+                let wait = world.dice.below(SECOND / 100);
+                run(&mut world, wait);
+                world.crash(leader, End::Killed);
+                world.start(leader, vec![]);
+            }
+            let limit = world.now + 5 * SECOND;
+            let knows = |world: &World| {
+                world.view_of(gone).is_some_and(|view| view.role(world.id(gone)).is_none())
+            };
+            world.run_until(limit, knows);
+            if !knows(&world) {
+                continue;
+            }
+            for other in (0..=others).filter(|other| *other != gone) {
+                world.crash(other, End::Killed);
+            }
+            forced += 1;
+            is_forced_and_comes_back(&mut world, gone);
+        }
+        assert!(forced > 3, "beside {others}: {forced}");
+    }
+}
+
 /// The others were not dead: they give up what they have, and join again.
 #[test]
 fn those_who_return_to_a_forced_one_join_as_newcomers() {
