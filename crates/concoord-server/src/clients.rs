@@ -10,6 +10,7 @@ use concoord_core::limits::{
 };
 use concoord_core::replica::Event;
 use concoord_core::wire::{ClientHello, Hello, PREAMBLE, Welcome, read_message};
+use rustix::process::{Resource, getrlimit};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -19,7 +20,11 @@ use crate::connection::{Connection, ReadError, Reader, Room};
 use crate::shell::Shell;
 use crate::{http, peers};
 
-/// Connections beyond [`CONNECTIONS_MAX`] that are still told why they are refused, and among
+/// Descriptors that connections leave to all else: files, the worker, peers that are dialled, and
+/// those who ask the name server.
+const SPARE_FILES: usize = 512;
+
+/// Connections beyond the most that are still told why they are refused, and among
 /// which peers still find a place: clients must not be able to cut replicas off.
 const SPARE_CONNECTIONS: usize = 64;
 
@@ -35,11 +40,12 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 /// Accepts connections until it is dropped, and they end with it.
 pub(crate) async fn accept(listener: Rc<TcpListener>, shell: Rc<Shell>) {
     let mut connections = JoinSet::new();
+    let most = connections_max(getrlimit(Resource::Nofile).current);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, from)) if connections.len() < CONNECTIONS_MAX + SPARE_CONNECTIONS => {
-                    let full = connections.len() >= CONNECTIONS_MAX;
+                Ok((stream, from)) if connections.len() < most + SPARE_CONNECTIONS => {
+                    let full = connections.len() >= most;
                     connections.spawn_local(greet(Rc::clone(&shell), stream, from, full));
                 }
                 Ok((_, from)) => tracing::debug!("{from} is turned away: too many connections"),
@@ -56,6 +62,13 @@ pub(crate) async fn accept(listener: Rc<TcpListener>, shell: Rc<Shell>) {
             }
         }
     }
+}
+
+/// The most connections where a process may have so many files open: they must not take what the
+/// disk needs.
+fn connections_max(files: Option<u64>) -> usize {
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    files.saturating_sub(SPARE_FILES).max(files / 2).min(CONNECTIONS_MAX)
 }
 
 /// What the first byte of a connection tells.
@@ -192,6 +205,14 @@ async fn client(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_to_the_disk() {
+        assert_eq!(connections_max(None), CONNECTIONS_MAX);
+        assert_eq!(connections_max(Some(1 << 20)), CONNECTIONS_MAX);
+        assert_eq!(connections_max(Some(4096)), 4096 - SPARE_FILES);
+        assert_eq!(connections_max(Some(256)), 128);
+    }
 
     #[test]
     fn the_first_byte_tells_frames_from_http_and_from_all_else() {

@@ -307,7 +307,7 @@ impl Driver {
             StorageEvent::Full(reason) => {
                 tracing::error!("{reason}; nothing is acknowledged here until there is room");
             }
-            StorageEvent::Room => tracing::info!("there is room on the disk again"),
+            StorageEvent::Room => tracing::info!("there is room again"),
             StorageEvent::Failed(reason) => {
                 let advice = "this replica stops, since nobody knows what is safe on its disk";
                 return Some(End::Stop(Err(format!("{reason}: {advice}; the others go on"))));

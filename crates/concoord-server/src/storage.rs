@@ -69,8 +69,8 @@ pub enum StorageEvent {
     Persisted(u64),
     /// The snapshot at that index is safe, or why it is not: it can be asked for again.
     Saved(u64, Result<(), String>),
-    /// There is no room on the disk for what was asked; it is tried again every second. The
-    /// reason is a sentence for people.
+    /// There is no room on the disk for what was asked, or no descriptor or memory to be had; it
+    /// is tried again every second. The reason is a sentence for people.
     Full(String),
     /// There is again.
     Room,

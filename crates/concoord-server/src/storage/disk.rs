@@ -27,12 +27,13 @@ pub(super) enum Kind {
 
 /// A step to the disk is about to be taken. With the feature `failpoints`, `FAILPOINTS` in the
 /// environment may say of `storage::STEP-KIND` what becomes of it: `return(EIO)`,
-/// `return(ENOSPC)`, or `return(abort)`, which ends the process.
+/// `return(ENOSPC)`, `return(EMFILE)`, or `return(abort)`, which ends the process.
 #[cfg(feature = "failpoints")]
 pub(super) fn step(name: &str, kind: Kind) -> io::Result<()> {
     let name = format!("storage::{name}-{kind:?}").to_lowercase();
     fail::fail_point!(&name, |what| match what.as_deref() {
         Some("ENOSPC") => Err(Errno::NOSPC.into()),
+        Some("EMFILE") => Err(Errno::MFILE.into()),
         Some("abort") => std::process::abort(),
         _ => Err(Errno::IO.into()),
     });
@@ -180,9 +181,13 @@ impl Segment {
     }
 }
 
-/// Whether there is no room; to make some may help.
+/// Whether there is no room, on the disk or in the system's tables: to make some may help. It says
+/// nothing of a disk, so a file that is made anew may then be tried again.
 pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+    )
 }
 
 fn is_invalid(error: &io::Error) -> bool {

@@ -302,7 +302,7 @@ fn fill(cluster: &mut Cluster, host: u8, hold: Duration) {
     sleep(hold);
     let full = replica.log().len();
     disk::free(&folder);
-    says(replica, full, "there is room on the disk again");
+    says(replica, full, "there is room again");
     restart_if_ended(replica);
 }
 

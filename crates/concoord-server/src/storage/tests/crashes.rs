@@ -249,6 +249,24 @@ fn a_snapshot_that_finds_no_room_is_waited_for_where_the_log_needs_it() {
     assert_eq!(check(folder.path(), &said).last, Some(10), "{said}");
 }
 
+/// Clients may have taken them all, and that says nothing of the disk.
+#[test]
+fn a_file_that_finds_no_descriptor_is_waited_for() {
+    for (step, file) in [
+        ("create-segment", "log-1 can't be made"),
+        ("open-segment", "log-1 can't be made"),
+        ("create-snapshot", "the snapshot at 0 can't be written"),
+        ("folder-snapshot", "the snapshot at 0 can't be written"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let once = format!("storage::{step}=1*return(EMFILE)");
+        let said = said(&run("a_replica_s_life", folder.path(), &once));
+        let full = format!("\nFull(\"{file}: Too many open files");
+        assert!(said.contains(&full) && said.contains("\nRoom\n"), "{step}: {said}");
+        assert_eq!(check(folder.path(), &said).last, Some(10), "{step}: {said}");
+    }
+}
+
 /// Whenever it dies on the way, the folder is the old replica's, whole, or the new one's with the
 /// old copy set aside, whole.
 #[test]
