@@ -74,8 +74,8 @@ pub(super) struct Log {
     group: Option<Group>,
     /// What waits for its snapshot is the first that waits.
     storing: bool,
-    /// The snapshot that the next batch goes on from.
-    stored: Option<u64>,
+    /// The number of what goes on from a snapshot that is safe by now, and that one's index.
+    stored: Option<(u64, u64)>,
     /// Why what was asked for is not there.
     no_room: Option<String>,
     /// The owner was told so.
@@ -168,7 +168,8 @@ impl Log {
                 (self.spare, self.making, self.no_room) = (Some(ready), false, None);
             }
             ToLog::Stored(index) => {
-                (self.stored, self.storing, self.no_room) = (Some(index), false, None);
+                self.stored = self.waiting.front().map(|first| (first.number, index));
+                (self.storing, self.no_room) = (false, None);
             }
             ToLog::Cut(index) => self.cut(index),
             ToLog::NoRoom(reason) => self.no_room = Some(reason),
@@ -196,7 +197,8 @@ impl Log {
                 self.unmarked = true;
             }
             self.say(StorageEvent::Persisted(group.number));
-            if let Some(index) = self.stored.take() {
+            // Not before: what is written here may still be of the log that it stands for.
+            if let Some((_, index)) = self.stored.take_if(|(number, _)| *number <= group.number) {
                 self.tell_keeper(ToKeeper::Forget(index));
             }
         }

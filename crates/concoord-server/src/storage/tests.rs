@@ -12,6 +12,7 @@ use concoord_core::durable::{Persist, Record, RecordKind, Recovered, Snapshot};
 use concoord_core::limits::SEGMENT_BYTES;
 use tempfile::TempDir;
 
+use super::keeper::ToKeeper;
 use super::*;
 
 /// Far more than any disk needs.
@@ -407,6 +408,51 @@ fn a_discarded_folder_is_another_replica_s() {
     let (storage, recovered) = open(folder.path());
     assert_eq!(storage.replica(), after);
     assert_eq!(recovered.unwrap().records, [promise(1), entry(1)]);
+}
+
+/// What was asked before it still waits for a segment when the snapshot is safe.
+#[test]
+fn a_snapshot_stands_for_the_log_once_the_log_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = Folder::open(folder.path()).unwrap().identify(&who()).unwrap();
+    let (events, mut said) = unbounded_channel();
+    let ((to_keeper, keeper), (to_maker, _maker)) = (channel(), channel());
+    let (ask, asked) = channel();
+    let found = Found::nothing(&identity);
+    let log = Log::new(folder.path().into(), identity, found, events, (to_keeper, to_maker));
+    let log = log.unwrap();
+    let made = |number| {
+        let path = folder::segment_path(folder.path(), number);
+        disk::Segment::make(&path, SEGMENT_BYTES).unwrap();
+        let file = disk::Segment::open(&path).unwrap();
+        ask.send(ToLog::Made(log::Ready { number, bytes: SEGMENT_BYTES, file })).unwrap();
+    };
+    const MIB: usize = 1 << 20;
+    made(1);
+    let records = vec![restored(50), entry_of(51, 14 * MIB)];
+    let late = Persist { number: 3, snapshot: Some(snapshot(50)), records };
+    for persist in
+        [plain(1, vec![entry_of(1, 14 * MIB)]), plain(2, vec![entry_of(2, 3 * MIB)]), late]
+    {
+        ask.send(ToLog::Persist(persist)).unwrap();
+    }
+    let writes = std::thread::spawn(move || log.run(&asked));
+    let mut next = || said.blocking_recv().expect("it goes on");
+    assert_eq!(next(), StorageEvent::Persisted(1));
+    assert!(matches!(keeper.recv_timeout(AT_ONCE), Ok(ToKeeper::Store(_))));
+    ask.send(ToLog::Stored(50)).unwrap();
+    made(2);
+    assert_eq!(next(), StorageEvent::Persisted(2));
+    // Once it says so it has done all that it can.
+    ask.send(ToLog::NoRoom("no log-3".into())).unwrap();
+    assert_eq!(next(), StorageEvent::Full("no log-3".into()));
+    let told = keeper.try_recv();
+    assert!(told.is_err(), "what the snapshot stands for still counts: {told:?}");
+    made(3);
+    assert_eq!(next(), StorageEvent::Persisted(3));
+    assert!(matches!(keeper.recv_timeout(AT_ONCE), Ok(ToKeeper::Forget(50))));
+    ask.send(ToLog::Stop).unwrap();
+    writes.join().unwrap();
 }
 
 /// It has promised things, but nothing of the object: nobody counts on it.
