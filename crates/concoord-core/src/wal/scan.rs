@@ -55,6 +55,8 @@ pub struct End {
     pub size: u64,
     /// Bytes from there on that are something and no batch: a torn tail. 0 if all are zero.
     pub torn: u64,
+    /// Whether something vouches for the last batch that holds records.
+    pub marked: bool,
 }
 
 /// A segment in which nothing was ever safe.
@@ -139,7 +141,8 @@ impl Scan {
     pub fn finish(mut self) -> Log {
         if let Some(last) = self.last.take() {
             let at = Position { segment: last.number, offset: last.end() };
-            self.log.end = Some(End { at, size: last.size, torn: last.torn });
+            let (size, torn, marked) = (last.size, last.torn, last.is_marked());
+            self.log.end = Some(End { at, size, torn, marked });
             self.take(last);
         }
         self.log
@@ -227,6 +230,12 @@ impl Scan {
 impl Read {
     fn end(&self) -> u64 {
         self.ends.last().map_or(BLOCK as u64, |(end, _)| *end)
+    }
+
+    /// Whether the last batch holds nothing.
+    fn is_marked(&self) -> bool {
+        let mut records = self.ends.iter().rev().map(|(_, records)| *records);
+        records.next().unwrap_or(0) == records.next().unwrap_or(0)
     }
 
     /// Forgets what comes after `end`.

@@ -435,6 +435,15 @@ fn a_promise_outlives_its_segment() {
 }
 
 #[test]
+fn a_log_that_ends_with_a_mark_is_told_from_one_that_does_not() {
+    let mut disk = Disk::new();
+    disk.write(&[entry(1, 10)]);
+    assert!(!disk.scan().unwrap().end.unwrap().marked);
+    disk.write(&[]);
+    assert!(disk.scan().unwrap().end.unwrap().marked);
+}
+
+#[test]
 fn a_batch_beyond_a_segment_gets_a_larger_one() {
     let mut disk = Disk::new();
     let large = entry(1, usize::try_from(SEGMENT_BYTES).unwrap());

@@ -117,7 +117,7 @@ impl Log {
             stored: None,
             no_room: None,
             full: false,
-            unmarked: false,
+            unmarked: found.unmarked,
             buffer: Buffer::default(),
             events,
             keeper,
@@ -156,7 +156,8 @@ impl Log {
             self.advance()?;
             self.tell_of_room();
         }
-        Ok(())
+        // It may be long until something is written again.
+        if self.unmarked { self.mark() } else { Ok(()) }
     }
 
     /// Returns whether it is told to stop.
@@ -272,10 +273,14 @@ impl Log {
         written.map_err(|error| format!("{at}, can't be written: {error}"))
     }
 
-    /// Has the last batch vouched for, so that its rot is not taken for a torn tail.
+    /// Has the last batch vouched for, so that its rot is not taken for a torn tail; in the next
+    /// segment, where this one is full. While there is none it is tried again.
     fn mark(&mut self) -> Result<(), String> {
-        self.unmarked = false;
-        if self.writer.needs(&[]).is_none() { self.write(&[]) } else { Ok(()) }
+        if self.has_room(&[])? {
+            self.write(&[])?;
+            self.unmarked = false;
+        }
+        Ok(())
     }
 
     fn cut(&mut self, index: u64) {

@@ -23,12 +23,14 @@ pub(super) struct Found {
     pub(super) spare: Option<(u64, u64)>,
     /// Where the snapshot stands.
     pub(super) snapshot: u64,
+    /// Nothing vouches for the last batch.
+    pub(super) unmarked: bool,
 }
 
 impl Found {
     pub(super) fn nothing(identity: &Identity) -> Self {
         let writer = Writer::new(identity.wal, &Log::default());
-        Self { recovered: None, writer, spare: None, snapshot: 0 }
+        Self { recovered: None, writer, spare: None, snapshot: 0, unmarked: false }
     }
 }
 
@@ -45,8 +47,10 @@ pub(super) fn recover(folder: &Folder, identity: &Identity) -> Result<Found, Sto
     let spare = tidy(folder, &log, snapshot.index).map_err(|error| folder.failed(error))?;
     let writer = Writer::new(identity.wal, &log);
     let records = std::mem::take(&mut log.records);
+    let unmarked = log.end.is_some_and(|end| !end.marked);
     let index = snapshot.index;
-    Ok(Found { recovered: Some(Recovered { snapshot, records }), writer, spare, snapshot: index })
+    let recovered = Some(Recovered { snapshot, records });
+    Ok(Found { recovered, writer, spare, snapshot: index, unmarked })
 }
 
 /// Deletes the log and the snapshots of a replica that is no more.

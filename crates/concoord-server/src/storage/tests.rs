@@ -250,6 +250,7 @@ const BATCHES: [u64; 3] = [4096, 8192, 12288];
 #[test]
 fn a_torn_tail_is_cut_and_the_log_goes_on_elsewhere() {
     let folder = used();
+    unmark(folder.path());
     change(&folder.path().join("log-1"), BATCHES[2] + 20);
     let (mut storage, recovered) = open(folder.path());
     assert_eq!(recovered.unwrap().records, [promise(1), entry(1), entry(2)]);
@@ -281,27 +282,81 @@ fn damage_is_refused_and_setting_the_folder_aside_begins_anew() {
     assert_eq!(set_aside(folder.path()).unwrap(), folder.path().join("damaged-2"));
 }
 
+/// Where the mark is that [`used`] ends with.
+const MARK: u64 = BATCHES[2] + 4096;
+
+/// As if the process had been killed before it could vouch for what it wrote last.
+fn unmark(folder: &Path) {
+    let file = fs::OpenOptions::new().write(true).open(folder.join("log-1")).unwrap();
+    file.write_all_at(&[0; 4096], MARK).unwrap();
+}
+
+/// Waits until something is written there.
+fn await_batch(file: &Path, at: u64) {
+    let log = fs::File::open(file).unwrap();
+    let start = Instant::now();
+    let mut magic = [0; 4];
+    while magic == [0; 4] {
+        assert!(start.elapsed() < AT_ONCE);
+        std::thread::yield_now();
+        log.read_exact_at(&mut magic, at).unwrap();
+    }
+}
+
 /// The last batch is told from a torn tail once a mark vouches for it.
 #[test]
 fn a_quiet_log_vouches_for_its_last_batch() {
     let folder = used();
+    let log = folder.path().join("log-1");
     let (mut storage, _) = open(folder.path());
     persist(&mut storage, plain(1, vec![entry(4)]));
-    let log = fs::File::open(folder.path().join("log-1")).unwrap();
-    let mark = BATCHES[2] + 2 * 4096;
-    let is_marked = || {
-        let mut magic = [0; 4];
-        log.read_exact_at(&mut magic, mark).unwrap();
-        magic != [0; 4]
-    };
+    await_batch(&log, MARK + 2 * 4096);
+    drop(storage);
+    change(&log, MARK + 4096 + 20);
+    assert!(refusal(folder.path()).contains("log-1, byte 20480"));
+}
+
+/// It need not be quiet before: the process may be down for long.
+#[test]
+fn a_log_that_ends_vouches_for_its_last_batch() {
+    let folder = used();
+    let (mut storage, _) = open(folder.path());
+    persist(&mut storage, plain(1, vec![entry(4)]));
+    drop(storage);
+    change(&folder.path().join("log-1"), MARK + 4096 + 20);
+    assert!(refusal(folder.path()).contains("log-1, byte 20480"));
+}
+
+#[test]
+fn a_log_that_was_not_vouched_for_is_when_it_is_read_again() {
+    let folder = used();
+    let log = folder.path().join("log-1");
+    unmark(folder.path());
+    let (storage, _) = open(folder.path());
+    await_batch(&log, MARK);
+    drop(storage);
+    change(&log, BATCHES[2] + 20);
+    assert!(refusal(folder.path()).contains("log-1, byte 12288"));
+}
+
+/// There is no place behind it: the next segment says where this one ends.
+#[test]
+fn a_batch_that_fills_its_segment_is_vouched_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut storage, _) = open(folder.path());
+    persist(&mut storage, first());
+    let (batch, record) = (16, 24);
+    let room = usize::try_from(SEGMENT_BYTES - BATCHES[1]).unwrap();
+    persist(&mut storage, plain(2, vec![entry_of(1, room - batch - record)]));
     let start = Instant::now();
-    while !is_marked() {
+    while !folder.path().join("log-2").exists() {
         assert!(start.elapsed() < AT_ONCE);
         std::thread::yield_now();
     }
+    await_batch(&folder.path().join("log-2"), 0);
     drop(storage);
-    change(&folder.path().join("log-1"), BATCHES[2] + 4096 + 20);
-    assert!(refusal(folder.path()).contains("log-1, byte 16384"));
+    change(&folder.path().join("log-1"), BATCHES[1] + 20);
+    assert!(refusal(folder.path()).contains("log-1, byte 8192"));
 }
 
 #[test]
