@@ -352,16 +352,13 @@ impl Clients {
 
     /// The first so many commands are in the log, up to that entry.
     pub(super) fn proposed(&mut self, commands: usize, index: u64) {
-        let commands = self.queue.take(commands);
-        if !self.expires {
-            return;
-        }
-        for command in commands {
+        let Self { queue, expiring, .. } = self;
+        queue.take(commands, |command| {
             if let Command::Expire(session) = command {
-                self.expiring.insert(session, index);
+                expiring.insert(session, index);
             }
-        }
-        self.expires = self.queue_expires();
+        });
+        self.expires = self.expires && self.queue_expires();
     }
 
     fn queue_expires(&self) -> bool {
@@ -396,7 +393,9 @@ impl Clients {
             }
             commands += 1;
         }
-        self.queue.take(commands)
+        let mut taken = Vec::with_capacity(commands);
+        self.queue.take(commands, |command| taken.push(command));
+        taken
     }
 
     pub(super) fn clear_queue(&mut self) {

@@ -51,22 +51,19 @@ impl Queue {
         }
     }
 
-    /// The first so many.
-    pub(super) fn take(&mut self, commands: usize) -> Vec<Command> {
+    /// Takes the first so many out, and gives each of them to `then`.
+    pub(super) fn take(&mut self, commands: usize, mut then: impl FnMut(Command)) {
         let Self { waiting, forwarded, opens } = self;
-        let taken = waiting.drain(..commands.min(waiting.len()));
-        let taken = taken.map(|Queued { command, from }| {
+        for Queued { command, from } in waiting.drain(..commands.min(waiting.len())) {
             forget(opens, &command);
             if let Some(from) = from
                 && let Some(bytes) = forwarded.get_mut(&from)
             {
                 *bytes -= command.size();
             }
-            command
-        });
-        let taken = taken.collect();
+            then(command);
+        }
         forwarded.retain(|_, bytes| *bytes > 0);
-        taken
     }
 
     pub(super) fn clear(&mut self) {
